@@ -1,0 +1,95 @@
+//! The seam between a stage and what computes for it.
+
+use std::time::{Duration, Instant};
+
+use crate::program::{BufferId, Program, Slice};
+use crate::staging::{Download, Upload};
+use crate::{DeviceError, DeviceInfo, Ledger, Purpose};
+
+/// A program that has been prepared on an executor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProgramId(pub(crate) usize);
+
+/// A program that has been submitted and not yet waited for. Tickets are waited for in the order of submission.
+#[derive(Debug)]
+pub struct Ticket {
+    pub(crate) submission: u64,
+    pub(crate) submitted: Instant,
+}
+
+/// What a finished program leaves.
+#[derive(Debug)]
+pub struct Completion {
+    /// What the program downloaded, where it downloads anything.
+    pub download: Option<Download>,
+    /// When it was submitted.
+    pub submitted: Instant,
+    /// When it was found finished.
+    pub finished: Instant,
+    /// Time between the device's own timestamps around the commands, where it has them.
+    pub device_time: Option<Duration>,
+}
+
+/// Something that holds buffers and runs programs: a GPU through wgpu, or the reference arithmetic on the host.
+///
+/// An executor belongs to one thread at a time and never waits for another executor.
+pub trait Executor: Send {
+    /// Who it is and what it allows.
+    fn info(&self) -> &DeviceInfo;
+
+    /// A buffer of `elements` 4-byte elements, all zero, counted under `purpose`.
+    ///
+    /// # Errors
+    /// Where the device has no room, or no buffer may be that large.
+    fn allocate(&mut self, elements: usize, purpose: Purpose) -> Result<BufferId, DeviceError>;
+
+    /// Frees a buffer that no program uses any more.
+    fn release(&mut self, buffer: BufferId);
+
+    /// Writes a slice outside of programs, for set-up. `bytes` has 4 bytes for each element.
+    ///
+    /// # Errors
+    /// Where the device is lost.
+    fn write(&mut self, to: Slice, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    /// Reads a slice outside of programs, after everything submitted so far.
+    ///
+    /// # Errors
+    /// Where the device is lost or does not answer.
+    fn read(&mut self, from: Slice) -> Result<Vec<u8>, DeviceError>;
+
+    /// Makes a program ready to be submitted many times: pipelines, bindings, uniforms, scratch memory, and enough
+    /// staging slots for `depth` submissions in flight.
+    ///
+    /// # Errors
+    /// Where a plan does not fit the device, a pipeline cannot be made, or there is no room.
+    fn prepare(&mut self, program: &Program, depth: usize) -> Result<ProgramId, DeviceError>;
+
+    /// A free upload slot to fill, at least as large as the program wants. Slots come from rings allocated by
+    /// [`Executor::prepare`]; where all are in flight, this waits for the oldest submission.
+    ///
+    /// # Errors
+    /// Where the device is lost or does not answer.
+    fn upload(&mut self, program: ProgramId) -> Result<Upload, DeviceError>;
+
+    /// Submits a program with the upload slot it reads, and returns at once.
+    ///
+    /// # Errors
+    /// Where the device is lost.
+    fn submit(&mut self, program: ProgramId, upload: Option<Upload>) -> Result<Ticket, DeviceError>;
+
+    /// Whether a submission has finished, without waiting.
+    ///
+    /// # Errors
+    /// Where the device is lost.
+    fn is_finished(&mut self, ticket: &Ticket) -> Result<bool, DeviceError>;
+
+    /// Waits for a submission. Blocks the thread (it does not spin), for at most `timeout`.
+    ///
+    /// # Errors
+    /// Where the device is lost, or does not finish in time.
+    fn wait(&mut self, ticket: Ticket, timeout: Duration) -> Result<Completion, DeviceError>;
+
+    /// What has been allocated.
+    fn ledger(&self) -> &Ledger;
+}

@@ -1,0 +1,28 @@
+#![doc = include_str!("../README.md")]
+
+mod case;
+mod error;
+mod host;
+mod limits;
+mod operation;
+pub mod ops;
+mod plan;
+mod random;
+mod scalars;
+mod shape;
+mod split;
+mod tensor;
+mod uniform;
+
+pub use case::{Case, CaseShapes, Deviation, Entry};
+pub use error::{AttributeError, PlanError, ShapeError};
+pub use host::HostTensors;
+pub use limits::{Limits, Requirements, Variant};
+pub use operation::{Init, Operation, Parameter, Pass, Problem, Work};
+pub use plan::{Binding, Dispatch, Kernel, Plan, Shader};
+pub use random::Random;
+pub use scalars::Scalars;
+pub use shape::Shape;
+pub use split::{SplitError, chunks, workgroups};
+pub use tensor::{Access, ElementType, Tensor, Use};
+pub use uniform::UniformLayout;

@@ -1,0 +1,23 @@
+//! The operations. To add one: its file here, its shader in `shaders/`, and one word in the list below.
+
+mod attributes;
+mod elementwise;
+
+use crate::Entry;
+
+/// Declares the modules and the list that everything else walks.
+macro_rules! operations {
+    ($($operation:ident),* $(,)?) => {
+        $(pub mod $operation;)*
+
+        /// Every operation.
+        pub static OPERATIONS: &[&Entry] = &[$(&$operation::ENTRY),*];
+    };
+}
+
+operations![relu];
+
+/// The operation called `name`.
+pub fn find(name: &str) -> Option<&'static Entry> {
+    OPERATIONS.iter().copied().find(|entry| entry.name == name)
+}

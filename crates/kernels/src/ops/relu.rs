@@ -1,0 +1,127 @@
+//! Rectifier: y = max(x, 0).
+//!
+//! # Shapes
+//! `x`, `y`, `dx`, `dy`: N×C×H×W. The backward pass reads `y` only: dx = dy where y > 0, else 0.
+
+use serde_json::Value;
+
+use super::attributes;
+use super::elementwise::{Elementwise, slot};
+use crate::uniform::uniform;
+use crate::{
+    AttributeError, Case, CaseShapes, Entry, HostTensors, Limits, Operation, Pass, Plan, PlanError, Problem, Random,
+    Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+};
+
+const NAME: &str = "relu";
+
+uniform! {
+    /// What a dispatch is told.
+    struct ReluParams {
+        /// Elements of the dispatch.
+        elements: u32,
+    }
+}
+
+static SHADER: Shader = Shader {
+    name: NAME,
+    parts: &[include_str!("../../shaders/shared/index.wgsl"), include_str!("../../shaders/relu.wgsl")],
+    uniform: ReluParams::LAYOUT,
+};
+
+/// The line in the list of operations.
+pub static ENTRY: Entry = Entry {
+    name: NAME,
+    formula: "y = max(x, 0)",
+    shader: &SHADER,
+    from_attributes: |attributes| Ok(Box::new(Relu::from_attributes(attributes)?)),
+    from_case,
+    generate,
+};
+
+/// The rectifier. It has no attributes.
+#[derive(Debug, Clone, Copy)]
+pub struct Relu;
+
+impl Relu {
+    fn from_attributes(attributes: &Value) -> Result<Self, AttributeError> {
+        attributes::none(NAME, attributes).map(|()| Self)
+    }
+}
+
+impl Operation for Relu {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn output(&self, input: Shape) -> Result<Shape, ShapeError> {
+        input.elements().map(|_| input)
+    }
+
+    fn tensors(&self, pass: Pass) -> Vec<Use> {
+        match pass {
+            Pass::Forward => vec![Use::read(Tensor::X), Use::write(Tensor::Y)],
+            Pass::BackwardInput => vec![Use::read(Tensor::Y), Use::read(Tensor::Dy), Use::write(Tensor::Dx)],
+            Pass::BackwardWeight | Pass::Update => Vec::new(),
+        }
+    }
+
+    fn variants(&self, pass: Pass) -> Vec<Variant> {
+        vec![Variant { name: "elementwise", pass, requires: Requirements::PORTABLE }]
+    }
+
+    fn plan(&self, pass: Pass, _: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
+        let uses: Vec<_> = self.tensors(pass).into_iter().map(|used| (slot(used.tensor), used)).collect();
+        let kernel = Elementwise {
+            shader: &SHADER,
+            entry: pass.name(),
+            elements: self.elements(Tensor::X, problem)?,
+            per_lane: 1,
+            uses: &uses,
+            whole: &[],
+        };
+        let dispatches = kernel.dispatches(limits, |range| ReluParams { elements: range.len() as u32 })?;
+        Ok(Plan { dispatches, workspace: 0 })
+    }
+
+    fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError> {
+        let elements = self.elements(Tensor::X, problem)? as u64;
+        let tensors = self.tensors(pass).len() as u64;
+        Ok(Work { flops: elements, bytes: 4 * tensors * elements })
+    }
+
+    fn reference(&self, pass: Pass, _: Problem, host: &mut HostTensors) {
+        match pass {
+            Pass::Forward => {
+                let mut y = host.take(Tensor::Y);
+                for (y, x) in y.iter_mut().zip(host.read(Tensor::X)) {
+                    *y = x.max(0.0);
+                }
+                host.put(Tensor::Y, y);
+            }
+            Pass::BackwardInput => {
+                let mut dx = host.take(Tensor::Dx);
+                for ((dx, y), dy) in dx.iter_mut().zip(host.read(Tensor::Y)).zip(host.read(Tensor::Dy)) {
+                    *dx = if *y > 0.0 { *dy } else { 0.0 };
+                }
+                host.put(Tensor::Dx, dx);
+            }
+            Pass::BackwardWeight | Pass::Update => {}
+        }
+    }
+}
+
+fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeError> {
+    let relu = Relu::from_attributes(attributes)?;
+    let (n, input) = attributes::batch(NAME, shapes, "x")?;
+    Ok(case(relu, Problem { n, input }))
+}
+
+fn generate(random: &mut Random) -> Case {
+    let input = Shape::new(random.integer(1, 9), random.integer(1, 17), random.integer(1, 17));
+    case(Relu, Problem { n: random.integer(1, 5), input })
+}
+
+fn case(relu: Relu, problem: Problem) -> Case {
+    Case { operation: std::sync::Arc::new(relu), problem, scalars: Scalars::new() }
+}

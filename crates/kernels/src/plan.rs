@@ -1,0 +1,69 @@
+//! Dispatches as plain data: which kernel, which bindings, how many workgroups.
+
+use std::ops::Range;
+
+use crate::{Access, Tensor, UniformLayout};
+
+/// A WGSL module: the operation's own file, preceded by what it imports from `shaders/shared/`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Shader {
+    /// The operation's name, which is also the file's.
+    pub name: &'static str,
+    /// The texts in order; together they are one module.
+    pub parts: &'static [&'static str],
+    /// The uniform struct at group 0, binding 0.
+    pub uniform: UniformLayout,
+}
+
+impl Shader {
+    /// The whole module.
+    pub fn source(&self) -> String {
+        self.parts.join("\n")
+    }
+}
+
+/// One pipeline: an entry point with its `override` constants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernel {
+    /// The module.
+    pub shader: &'static Shader,
+    /// The entry point, named after the pass.
+    pub entry: &'static str,
+    /// Values of the module's `override` constants.
+    pub constants: Vec<(&'static str, f64)>,
+}
+
+/// One storage buffer of a dispatch, or a part of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    /// `@binding` in group 0.
+    pub slot: u32,
+    /// Which tensor.
+    pub tensor: Tensor,
+    /// How; `Write` and `ReadWrite` are both `read_write` in WGSL.
+    pub access: Access,
+    /// Which elements of the tensor. Starts are multiples of 64 elements, which is 256 bytes.
+    pub range: Range<usize>,
+}
+
+/// One dispatch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dispatch {
+    /// What to run.
+    pub kernel: Kernel,
+    /// Storage buffers, by slot.
+    pub bindings: Vec<Binding>,
+    /// Content of the uniform buffer at slot 0.
+    pub uniform: Vec<u8>,
+    /// Workgroups in x, y and z.
+    pub workgroups: [u32; 3],
+}
+
+/// What one pass of an operation does, in order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// The dispatches.
+    pub dispatches: Vec<Dispatch>,
+    /// Elements of scratch memory that the dispatches need.
+    pub workspace: usize,
+}

@@ -1,0 +1,1 @@
+//! The orchestrator of Brigade: models, partition, schedules, links, stages, training and checkpoints.
