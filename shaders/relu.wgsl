@@ -1,4 +1,5 @@
-// y = max(x, 0); dx = dy where y > 0, else 0.
+// y = max(x, 0); dx = dy where y > 0, else 0. NaN passes both ways, as in PyTorch: it must not be lost here.
+// A workgroup takes 1024 elements in a row, so that neighbouring lanes read neighbours.
 
 struct ReluParams {
     elements: u32,
@@ -17,9 +18,11 @@ fn forward(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = flat_invocation(group, groups, lane, 256u);
-    if i < params.elements {
-        y[i] = max(x[i], 0.0);
+    let first = flat_workgroup(group, groups) * 1024u + lane;
+    let end = min(first + 1024u, params.elements);
+    for (var i = first; i < end; i += 256u) {
+        let value = x[i];
+        y[i] = select(max(value, 0.0), value, is_nan(value));
     }
 }
 
@@ -29,8 +32,9 @@ fn backward_input(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = flat_invocation(group, groups, lane, 256u);
-    if i < params.elements {
-        dx[i] = select(0.0, dy[i], y_given[i] > 0.0);
+    let first = flat_workgroup(group, groups) * 1024u + lane;
+    let end = min(first + 1024u, params.elements);
+    for (var i = first; i < end; i += 256u) {
+        dx[i] = select(0.0, dy[i], y_given[i] > 0.0 || is_nan(y_given[i]));
     }
 }

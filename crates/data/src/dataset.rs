@@ -106,11 +106,7 @@ impl Dataset {
     }
 
     /// Both splits, after the one pass over the training split that measures it.
-    pub(crate) fn pair(
-        about: About,
-        train: Arc<dyn Source>,
-        test: Arc<dyn Source>,
-    ) -> Result<(Self, Self), DataError> {
+    pub(crate) fn pair(about: About, train: Arc<dyn Source>, test: Arc<dyn Source>) -> Result<(Self, Self), DataError> {
         for count in [train.len(), test.len()] {
             if u32::try_from(count).is_err() {
                 let reason = format!("{count} samples; at most {} can be numbered", u32::MAX);

@@ -35,7 +35,7 @@ pub enum DataError {
         wanted: String,
     },
     /// The path is not there, or the files are not in it.
-    #[error("data set `{kind}`: {what} not found in `{}`; looked for {looked_for}; put the file there, or give the path of the folder that holds it", .folder.display())]
+    #[error("data set `{kind}`: no {what} at `{}`; looked for {looked_for}; put the file there, or give the path of the folder that holds it", .folder.display())]
     Missing {
         /// The data set's name.
         kind: &'static str,
@@ -149,14 +149,14 @@ pub enum DataError {
         limit: String,
     },
     /// More bad pictures than allowed.
-    #[error("{found} pictures are bad and --skip-bad allows {allowed}; the first: {first}")]
+    #[error("{found} pictures are bad so far, and --skip-bad allows {allowed}; the first: {first}")]
     TooManyBad {
         /// How many may be left out.
         allowed: usize,
         /// How many were found bad, in the splits looked at so far.
         found: usize,
         /// What is wrong with the first, in order of class and name.
-        first: Box<DataError>,
+        first: String,
     },
     /// A picture of another size than the first one.
     #[error("picture `{}` is {} rows × {} columns and the others are {} × {}; give a size to bring all to (`resize`)", .file.display(), .found.0, .found.1, .wanted.0, .wanted.1)]
@@ -169,7 +169,9 @@ pub enum DataError {
         found: (usize, usize),
     },
     /// Training and test split are of different shapes.
-    #[error("data set `{name}`: training pictures are {train} and test pictures are {test}; both splits must be of one data set")]
+    #[error(
+        "data set `{name}`: training pictures are {train} and test pictures are {test}; both splits must be of one data set"
+    )]
     Splits {
         /// Name of the data set.
         name: String,

@@ -69,9 +69,9 @@ impl Iterator for Loader {
             self.batches = None;
             return None;
         }
-        let next = batches.recv().unwrap_or_else(|_| {
-            Err(DataError::Loader { cause: "it ended before the epoch did".to_owned() })
-        });
+        let next = batches
+            .recv()
+            .unwrap_or_else(|_| Err(DataError::Loader { cause: "it ended before the epoch did".to_owned() }));
         self.left -= 1;
         if next.is_err() {
             self.left = 0;

@@ -17,9 +17,9 @@ pub struct Random {
 impl Random {
     /// The sequence that belongs to `words`.
     pub fn new(words: &[u64]) -> Self {
-        let key = words.iter().fold(words.len() as u64, |key, &word| {
-            mix(key.wrapping_add(GOLDEN) ^ mix(word.wrapping_add(GOLDEN)))
-        });
+        let key = words
+            .iter()
+            .fold(words.len() as u64, |key, &word| mix(key.wrapping_add(GOLDEN) ^ mix(word.wrapping_add(GOLDEN))));
         Self { key, counter: 0 }
     }
 

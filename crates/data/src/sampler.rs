@@ -108,7 +108,7 @@ mod tests {
     }
 
     /// Printed by this very function once; a change would break the resuming of old checkpoints.
-    const ORDER_OF_SEED_1_EPOCH_0: [u32; 10] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+    const ORDER_OF_SEED_1_EPOCH_0: [u32; 10] = [6, 5, 8, 4, 3, 0, 9, 2, 1, 7];
 
     proptest! {
         #[test]

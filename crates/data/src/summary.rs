@@ -119,3 +119,27 @@ fn mean_and_std(sum: u128, squares: u128, values: f64) -> (f32, f32) {
     let variance = (squares as f64 / values - mean * mean).max(0.0);
     ((mean / 255.0) as f32, (variance.sqrt() / 255.0) as f32)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::synthetic;
+
+    use super::*;
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let open = || synthetic::open(3, Shape::new(2, 3, 3).unwrap(), 4, (1_500, 1)).unwrap().0;
+        let on = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(open);
+        let (one, three) = (on(1), on(3));
+        assert_eq!(one.normalisation(), three.normalisation());
+        assert_eq!(one.fingerprint(), three.fingerprint());
+
+        let mut crc = crc32fast::Hasher::new();
+        [1_500u64, 2, 3, 3, 4].iter().for_each(|word| crc.update(&word.to_le_bytes()));
+        for (pixels, label) in (0..1_500).map(|index| one.sample(index).unwrap()) {
+            crc.update(&pixels);
+            crc.update(&label.to_le_bytes());
+        }
+        assert_eq!(one.fingerprint(), crc.finalize());
+    }
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::program::{BufferId, Program, Slice};
 use crate::staging::{Download, Upload};
-use crate::{DeviceError, DeviceInfo, Ledger, Purpose};
+use crate::{DeviceError, DeviceInfo, Ledger, Purpose, Selection};
 
 /// A program that has been prepared on an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +90,15 @@ pub trait Executor: Send {
     /// Where the device is lost, or does not finish in time.
     fn wait(&mut self, ticket: Ticket, timeout: Duration) -> Result<Completion, DeviceError>;
 
+    /// Forgets a program that will not be submitted again, with the buffers that only it held.
+    fn forget(&mut self, program: ProgramId);
+
     /// What has been allocated.
     fn ledger(&self) -> &Ledger;
+
+    /// Which variants [`Executor::prepare`] uses.
+    fn selection(&self) -> &Selection;
+
+    /// To prefer or exclude variants; programs prepared before keep theirs.
+    fn selection_mut(&mut self) -> &mut Selection;
 }

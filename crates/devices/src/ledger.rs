@@ -1,6 +1,7 @@
 //! Every byte that a device has allocated, by purpose.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -24,6 +25,21 @@ pub enum Purpose {
     Workspace,
     /// Uniforms, scalars, labels, metrics and timestamps.
     Small,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Weights => "weights",
+            Self::Gradients => "gradients",
+            Self::Optimiser => "optimiser state",
+            Self::Activations => "activations",
+            Self::ActivationGradients => "gradients of activations",
+            Self::Staging => "staging",
+            Self::Workspace => "workspace",
+            Self::Small => "small buffers",
+        })
+    }
 }
 
 /// Counts bytes allocated on one device, at this moment and at most.

@@ -37,6 +37,13 @@ pub struct Run {
     pub tensors: Vec<(Tensor, Slice)>,
 }
 
+impl Run {
+    /// Where a tensor is.
+    pub fn slice(&self, tensor: Tensor) -> Option<&Slice> {
+        self.tensors.iter().find(|(candidate, _)| *candidate == tensor).map(|(_, slice)| slice)
+    }
+}
+
 /// One step of a program.
 #[derive(Debug, Clone)]
 pub enum Command {

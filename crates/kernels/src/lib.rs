@@ -23,6 +23,6 @@ pub use plan::{Binding, Dispatch, Kernel, Plan, Shader};
 pub use random::Random;
 pub use scalars::Scalars;
 pub use shape::Shape;
-pub use split::{SplitError, chunks, workgroups};
+pub use split::{SplitError, chunks, chunks_together, pieces, window, workgroups};
 pub use tensor::{Access, ElementType, Tensor, Use};
 pub use uniform::UniformLayout;

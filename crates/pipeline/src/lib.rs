@@ -1,1 +1,28 @@
-//! The orchestrator of Brigade: models, partition, schedules, links, stages, training and checkpoints.
+#![doc = include_str!("../README.md")]
+
+mod batch;
+mod checkpoint;
+mod error;
+mod link;
+pub mod model;
+pub mod partition;
+mod pipeline;
+mod placement;
+pub mod plan;
+mod report;
+pub mod schedule;
+mod stage;
+mod tensors;
+mod train;
+
+pub use batch::{Batches, Samples, microbatches};
+pub use checkpoint::{Checkpoint, CheckpointError, Manifest, Store, Values, read_tensors, write_tensors};
+pub use error::PipelineError;
+pub use link::{Message, Payload, Tag};
+pub use pipeline::{Metrics, Optimiser, Pipeline, PipelineOptions, Stretch, StretchReport};
+pub use placement::{Placement, PlacementError};
+pub use report::{Record, StageReport, Tally};
+pub use tensors::NamedTensor;
+pub use train::{
+    BoxError, Checkpoints, LearningRate, Position, Progress, RunReport, Source, TrainError, TrainOptions, train,
+};

@@ -2,6 +2,8 @@
 
 mod attributes;
 mod elementwise;
+mod items;
+mod pooling;
 
 use crate::Entry;
 
@@ -15,7 +17,15 @@ macro_rules! operations {
     };
 }
 
-operations![relu];
+operations![
+    relu,
+    max_pool2d,
+    avg_pool2d,
+    local_response_norm,
+    dropout,
+    softmax_cross_entropy,
+    sgd,
+];
 
 /// The operation called `name`.
 pub fn find(name: &str) -> Option<&'static Entry> {

@@ -2,6 +2,7 @@
 //!
 //! # Shapes
 //! `x`, `y`, `dx`, `dy`: N×C×H×W. The backward pass reads `y` only: dx = dy where y > 0, else 0.
+//! NaN passes both ways, as in PyTorch, so that it shows.
 
 use serde_json::Value;
 
@@ -25,7 +26,11 @@ uniform! {
 
 static SHADER: Shader = Shader {
     name: NAME,
-    parts: &[include_str!("../../shaders/shared/index.wgsl"), include_str!("../../shaders/relu.wgsl")],
+    parts: &[
+        include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/relu.wgsl"),
+    ],
     uniform: ReluParams::LAYOUT,
 };
 
@@ -76,7 +81,7 @@ impl Operation for Relu {
             shader: &SHADER,
             entry: pass.name(),
             elements: self.elements(Tensor::X, problem)?,
-            per_lane: 1,
+            per_lane: 4,
             uses: &uses,
             whole: &[],
         };
@@ -95,14 +100,14 @@ impl Operation for Relu {
             Pass::Forward => {
                 let mut y = host.take(Tensor::Y);
                 for (y, x) in y.iter_mut().zip(host.read(Tensor::X)) {
-                    *y = x.max(0.0);
+                    *y = if x.is_nan() { *x } else { x.max(0.0) };
                 }
                 host.put(Tensor::Y, y);
             }
             Pass::BackwardInput => {
                 let mut dx = host.take(Tensor::Dx);
                 for ((dx, y), dy) in dx.iter_mut().zip(host.read(Tensor::Y)).zip(host.read(Tensor::Dy)) {
-                    *dx = if *y > 0.0 { *dy } else { 0.0 };
+                    *dx = if *y > 0.0 || y.is_nan() { *dy } else { 0.0 };
                 }
                 host.put(Tensor::Dx, dx);
             }

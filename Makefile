@@ -1,0 +1,29 @@
+.PHONY: help train test lint docs bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+train: ## train the example across the adapters that are here
+	scripts/setup train
+	cargo run --release -- train --config examples/glyphs.toml
+
+test: ## run every test, on two software adapters and any GPU
+	scripts/setup test
+	cargo nextest run --release --workspace
+	cargo test --release --doc --workspace
+
+lint: ## check formatting, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --workspace
+	cargo run --release -- docs --check
+
+docs: ## regenerate the generated parts of docs/
+	cargo run --release -- docs
+
+bench: ## measure this machine
+	scripts/setup train
+	cargo run --release -- bench
+
+clean: ## delete what was built
+	cargo clean

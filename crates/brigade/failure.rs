@@ -1,0 +1,129 @@
+//! How an error ends the process: its message and its exit status.
+
+use std::fmt;
+
+use brigade_data::DataError;
+use brigade_devices::DeviceError;
+use brigade_pipeline::model::ModelError;
+use brigade_pipeline::{CheckpointError, PipelineError, PlacementError, TrainError};
+
+/// Exit statuses, as the documentation of the command line lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// Command line or run file.
+    Usage = 2,
+    /// Data.
+    Data = 3,
+    /// Checkpoint or model file.
+    Checkpoint = 4,
+    /// Device.
+    Device = 5,
+    /// Memory.
+    Memory = 6,
+    /// Storage.
+    Storage = 7,
+    /// NaN or Inf, or a result beyond its tolerance.
+    Numerics = 8,
+    /// A stage hangs.
+    Hang = 9,
+    /// Something that should never happen.
+    Internal = 70,
+    /// Interrupted from the keyboard.
+    Interrupted = 130,
+    /// Asked to terminate.
+    Terminated = 143,
+}
+
+/// An error with the status that it ends the process with.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit status.
+    pub status: Status,
+    /// What went wrong, where, and how to mend it.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with a message of its own.
+    pub fn new(status: Status, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// An error of the command line or the run file.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Status::Usage, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<PlacementError> for Failure {
+    fn from(error: PlacementError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        Self::new(if error.is_setting() { Status::Usage } else { Status::Data }, error.to_string())
+    }
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        Self::new(if error.is_storage() { Status::Storage } else { Status::Checkpoint }, error.to_string())
+    }
+}
+
+fn device_status(error: &DeviceError) -> Status {
+    match error {
+        DeviceError::OutOfMemory { .. } => Status::Memory,
+        DeviceError::Timeout { .. } => Status::Hang,
+        DeviceError::Ambiguous { .. } => Status::Usage,
+        _ => Status::Device,
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        Self::new(device_status(&error), error.to_string())
+    }
+}
+
+impl From<PipelineError> for Failure {
+    fn from(error: PipelineError) -> Self {
+        let status = match &error {
+            PipelineError::Device { source, .. } => device_status(source),
+            PipelineError::NotFinite { .. } => Status::Numerics,
+            PipelineError::Data(_) => Status::Data,
+            PipelineError::Microbatches { .. } | PipelineError::Shape(_) => Status::Usage,
+            PipelineError::Parameters(_) => Status::Checkpoint,
+            PipelineError::Panic { .. } | PipelineError::WrongMessage { .. } | PipelineError::Disconnected { .. } => {
+                Status::Internal
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Pipeline(error) => error.into(),
+            TrainError::Checkpoint(error) => error.into(),
+        }
+    }
+}

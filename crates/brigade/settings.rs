@@ -1,0 +1,397 @@
+//! What a run is told, by the run file and by flags; flags win.
+
+use std::path::{Path, PathBuf};
+
+use brigade_data::Spec;
+use brigade_kernels::Shape;
+use brigade_pipeline::model::{LayerSpec, ModelSpec, Sequential, built_in};
+use brigade_pipeline::schedule::Kind;
+use brigade_pipeline::{LearningRate, Optimiser};
+use clap::Args;
+use serde::Deserialize;
+
+use crate::failure::Failure;
+
+/// The words that the run file and the command line share. Absent ones take the defaults of [`Settings`].
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Words {
+    /// Built-in model: lenet5, cnn-small, plain-8, vgg-f [default: lenet5]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Data set: mnist, cifar10, folder, glyphs, synthetic [default: glyphs]
+    #[arg(long)]
+    pub data: Option<String>,
+    /// Where the data set lies
+    #[arg(long)]
+    pub path: Option<PathBuf>,
+    /// Training samples of generated data
+    #[arg(long)]
+    pub train_samples: Option<usize>,
+    /// Test samples of generated data
+    #[arg(long)]
+    pub test_samples: Option<usize>,
+    /// Resizes every picture of a folder to this many rows and columns
+    #[arg(long, num_args = 2, value_names = ["ROWS", "COLUMNS"])]
+    pub resize: Option<Vec<usize>>,
+    /// Channels of a folder's pictures: 1 or 3 [default: those of the first picture]
+    #[arg(long)]
+    pub channels: Option<usize>,
+    /// Undecodable pictures of a folder to skip before giving up
+    #[arg(long)]
+    pub skip_bad: Option<usize>,
+    /// Devices from the input to the output: names as `devices` prints them, or parts of them
+    #[arg(long, value_delimiter = ',')]
+    pub devices: Option<Vec<String>>,
+    /// Allows software adapters where no device is named
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub software: Option<bool>,
+    /// Number of stages [default: one for each device]
+    #[arg(long)]
+    pub stages: Option<usize>,
+    /// Cuts the model after these layers, in place of the balanced cuts
+    #[arg(long, value_delimiter = ',')]
+    pub cuts: Option<Vec<String>>,
+    /// Schedule: layer-block-wise, 1f1b-async, gpipe, 1f1b [default: layer-block-wise]
+    #[arg(long)]
+    pub schedule: Option<String>,
+    /// Weight policy of the schedules that never flush: single
+    #[arg(long)]
+    pub weights: Option<String>,
+    /// Correction of staleness: none
+    #[arg(long)]
+    pub correction: Option<String>,
+    /// Epochs [default: 1]
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    /// Steps of the whole run, at most
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Samples of a step [default: 32]
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Microbatches of a step [default: 4 where the schedule flushes, else 1]
+    #[arg(long)]
+    pub microbatches: Option<usize>,
+    /// Learning rate [default: 0.01]
+    #[arg(long, allow_negative_numbers = true)]
+    pub learning_rate: Option<f64>,
+    /// Epochs after which the learning rate is multiplied with its factor
+    #[arg(long, value_delimiter = ',')]
+    pub learning_rate_epochs: Option<Vec<usize>>,
+    /// What the learning rate is multiplied with [default: 0.1]
+    #[arg(long)]
+    pub learning_rate_factor: Option<f64>,
+    /// Momentum [default: 0.9]
+    #[arg(long, allow_negative_numbers = true)]
+    pub momentum: Option<f64>,
+    /// Nesterov's momentum
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub nesterov: Option<bool>,
+    /// Weight decay [default: 0]
+    #[arg(long, allow_negative_numbers = true)]
+    pub weight_decay: Option<f64>,
+    /// Seed of weights, order of the data and dropout [default: 1]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Driver threads of each software adapter [default: the cores shared among them]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Tuning of kernels: off
+    #[arg(long)]
+    pub tune: Option<String>,
+    /// Where checkpoints are saved, at the end of each epoch
+    #[arg(long)]
+    pub checkpoint_dir: Option<PathBuf>,
+    /// Shape of one sample, for a model given by `layers`
+    #[arg(skip)]
+    pub input: Option<[usize; 3]>,
+    /// The layers of a model of one's own
+    #[arg(skip)]
+    pub layers: Option<Vec<LayerSpec>>,
+}
+
+impl Words {
+    /// Every key of a run file.
+    const KEYS: [&'static str; 30] = [
+        "model", "data", "path", "train-samples", "test-samples", "resize", "channels", "skip-bad", "devices",
+        "software", "stages", "cuts", "schedule", "weights", "correction", "epochs", "steps", "batch", "microbatches",
+        "learning-rate", "learning-rate-epochs", "learning-rate-factor", "momentum", "nesterov", "weight-decay",
+        "seed", "threads", "tune", "checkpoint-dir", "layers",
+    ];
+
+    /// Reads a run file.
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("run file {}: {error}", path.display())))?;
+        toml::from_str(&text).map_err(|error| Failure::usage(run_file_message(path, &text, &error)))
+    }
+
+    /// These words where they are given, else the run file's.
+    fn over(self, file: Self) -> Self {
+        macro_rules! first {
+            ($($field:ident),* $(,)?) => { Self { $($field: self.$field.or(file.$field)),* } };
+        }
+        first![
+            model, data, path, train_samples, test_samples, resize, channels, skip_bad, devices, software, stages,
+            cuts, schedule, weights, correction, epochs, steps, batch, microbatches, learning_rate,
+            learning_rate_epochs, learning_rate_factor, momentum, nesterov, weight_decay, seed, threads, tune,
+            checkpoint_dir, input, layers,
+        ]
+    }
+}
+
+/// File, line, what is wrong, and the key that was probably meant.
+fn run_file_message(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+    let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    let place = format!("run file {}, line {line}", path.display());
+    match unknown {
+        Some(key) => format!("{place}: there is no key `{key}`; did you mean `{}`?", nearest(key)),
+        None => format!("{place}: {}", error.message()),
+    }
+}
+
+fn nearest(key: &str) -> &'static str {
+    Words::KEYS.into_iter().chain(["input"]).min_by_key(|known| edit_distance(key, known)).unwrap_or("model")
+}
+
+/// Insertions, deletions and replacements between two words (Levenshtein).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// A run with every word decided and checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The model, its shapes checked.
+    pub model: Sequential,
+    /// The data set.
+    pub data: Spec,
+    /// Devices by name; empty where none is named.
+    pub devices: Vec<String>,
+    /// Whether software adapters may be chosen without being named.
+    pub software: bool,
+    /// Number of stages, where it is given.
+    pub stages: Option<usize>,
+    /// Layers to cut after; empty for balanced cuts.
+    pub cuts: Vec<String>,
+    /// The schedule.
+    pub schedule: Kind,
+    /// Epochs.
+    pub epochs: usize,
+    /// Steps of the whole run, at most.
+    pub steps: Option<usize>,
+    /// Samples of a step.
+    pub batch: usize,
+    /// Microbatches of a step.
+    pub microbatches: usize,
+    /// Learning rate of step 0.
+    pub learning_rate: f32,
+    /// Epochs after which the rate is multiplied.
+    pub learning_rate_epochs: Vec<usize>,
+    /// With what.
+    pub learning_rate_factor: f32,
+    /// The optimiser.
+    pub optimiser: Optimiser,
+    /// Seed.
+    pub seed: u64,
+    /// Driver threads of each software adapter.
+    pub threads: Option<usize>,
+    /// Where checkpoints go.
+    pub checkpoint_dir: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads the run file, where there is one, puts the flags over it and checks every value.
+    ///
+    /// # Errors
+    /// Names the word, what was wanted and what was found.
+    pub fn new(config: Option<&Path>, flags: Words) -> Result<Self, Failure> {
+        let file = config.map(Words::read).transpose()?.unwrap_or_default();
+        Self::from_words(flags.over(file))
+    }
+
+    fn from_words(words: Words) -> Result<Self, Failure> {
+        let model = model(&words)?;
+        let seed = words.seed.unwrap_or(1);
+        let data = data(&words, &model, seed)?;
+        let schedule: Kind = parsed(words.schedule.as_deref().unwrap_or("layer-block-wise"))?;
+        only("weights", words.weights.as_deref(), &["single"])?;
+        only("correction", words.correction.as_deref(), &["none"])?;
+        only("tune", words.tune.as_deref(), &["off"])?;
+        let batch = at_least_one("batch", words.batch.unwrap_or(32))?;
+        let microbatches = words.microbatches.unwrap_or(if schedule.flushes() { batch.min(4) } else { 1 });
+        if microbatches == 0 || microbatches > batch {
+            return Err(Failure::usage(format!("microbatches: {microbatches} is not from 1 to the batch of {batch}")));
+        }
+        let rate = number("learning-rate", words.learning_rate.unwrap_or(0.01), 0.0, f64::from(f32::MAX))?;
+        let factor = number("learning-rate-factor", words.learning_rate_factor.unwrap_or(0.1), 0.0, 1.0)?;
+        let momentum = number("momentum", words.momentum.unwrap_or(0.9), 0.0, 1.0 - f64::EPSILON)?;
+        let weight_decay = number("weight-decay", words.weight_decay.unwrap_or(0.0), 0.0, 1.0)?;
+        Ok(Self {
+            model,
+            data,
+            devices: words.devices.unwrap_or_default(),
+            software: words.software.unwrap_or(false),
+            stages: words.stages.map(|stages| at_least_one("stages", stages)).transpose()?,
+            cuts: words.cuts.unwrap_or_default(),
+            schedule,
+            epochs: at_least_one("epochs", words.epochs.unwrap_or(1))?,
+            steps: words.steps.map(|steps| at_least_one("steps", steps)).transpose()?,
+            batch,
+            microbatches,
+            learning_rate: rate as f32,
+            learning_rate_epochs: words.learning_rate_epochs.unwrap_or_default(),
+            learning_rate_factor: factor as f32,
+            optimiser: Optimiser {
+                momentum: momentum as f32,
+                weight_decay: weight_decay as f32,
+                nesterov: words.nesterov.unwrap_or(false),
+            },
+            seed,
+            threads: words.threads.map(|threads| at_least_one("threads", threads)).transpose()?,
+            checkpoint_dir: words.checkpoint_dir,
+        })
+    }
+
+    /// The learning rate by step, for epochs of `steps_per_epoch` steps.
+    pub fn rates(&self, steps_per_epoch: usize) -> LearningRate {
+        LearningRate {
+            initial: self.learning_rate,
+            milestones: self.learning_rate_epochs.iter().map(|epoch| epoch.saturating_mul(steps_per_epoch)).collect(),
+            factor: self.learning_rate_factor,
+        }
+    }
+}
+
+fn model(words: &Words) -> Result<Sequential, Failure> {
+    match (&words.layers, words.input) {
+        (None, None) => Ok(built_in(words.model.as_deref().unwrap_or("lenet5"))?),
+        (Some(layers), Some([c, h, w])) => {
+            let name = words.model.clone().unwrap_or_else(|| "custom".into());
+            Ok(Sequential::new(&ModelSpec { name, input: Shape::new(c, h, w), layers: layers.clone() })?)
+        }
+        (Some(_), None) => Err(Failure::usage("a model given by `layers` needs `input = [channels, rows, columns]`")),
+        (None, Some(_)) => Err(Failure::usage("`input` belongs to a model given by `layers`, and there are none")),
+    }
+}
+
+fn data(words: &Words, model: &Sequential, seed: u64) -> Result<Spec, Failure> {
+    let kind: brigade_data::Kind = words.data.as_deref().unwrap_or("glyphs").parse()?;
+    let mut spec = Spec::new(kind);
+    spec.path.clone_from(&words.path);
+    spec.seed = seed;
+    spec.train = words.train_samples;
+    spec.test = words.test_samples;
+    spec.channels = words.channels;
+    spec.skip_bad = words.skip_bad.unwrap_or(0);
+    spec.resize = match words.resize.as_deref() {
+        None => None,
+        Some(&[rows, columns]) => Some((rows, columns)),
+        Some(other) => return Err(Failure::usage(format!("resize: wanted rows and columns, found {other:?}"))),
+    };
+    if kind == brigade_data::Kind::Synthetic {
+        let Shape { c, h, w } = model.input;
+        spec.shape = Some(brigade_data::Shape::new(c, h, w)?);
+        spec.classes = Some(model.classes());
+    }
+    Ok(spec)
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(word: &str) -> Result<T, Failure> {
+    word.parse().map_err(|error: T::Err| Failure::usage(error.to_string()))
+}
+
+fn only(word: &str, found: Option<&str>, known: &[&str]) -> Result<(), Failure> {
+    match found {
+        Some(found) if !known.contains(&found) => {
+            Err(Failure::usage(format!("{word}: there is no `{found}`; known: {}", known.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn at_least_one(word: &str, value: usize) -> Result<usize, Failure> {
+    if value == 0 { Err(Failure::usage(format!("{word}: 0 is not possible; at least 1 is"))) } else { Ok(value) }
+}
+
+fn number(word: &str, value: f64, low: f64, high: f64) -> Result<f64, Failure> {
+    if value >= low && value <= high {
+        return Ok(value);
+    }
+    Err(Failure::usage(format!("{word}: {value} is not a number from {low} to {high}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Result<Settings, Failure> {
+        let words: Words = toml::from_str(text)
+            .map_err(|error| Failure::usage(run_file_message(Path::new("run.toml"), text, &error)))?;
+        Settings::from_words(words)
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest() {
+        let message = words("epochs = 3\nlerning-rate = 0.1\n").map(|_| ()).unwrap_err().message;
+        assert!(message.contains("line 2") && message.contains("`learning-rate`"), "{message}");
+    }
+
+    #[test]
+    fn flags_win_over_the_run_file() {
+        let flags = Words { batch: Some(8), ..Words::default() };
+        let file = Words { batch: Some(16), epochs: Some(3), ..Words::default() };
+        let settings = Settings::from_words(flags.over(file)).unwrap();
+        assert_eq!((settings.batch, settings.epochs), (8, 3));
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_by_name() {
+        for (text, word) in [
+            ("learning-rate = nan", "learning-rate"),
+            ("learning-rate = -0.1", "learning-rate"),
+            ("learning-rate = 1e400", "learning-rate"),
+            ("momentum = 1.0", "momentum"),
+            ("batch = 0", "batch"),
+            ("microbatches = 0", "microbatches"),
+            ("batch = 4\nmicrobatches = 5", "microbatches"),
+            ("stages = 0", "stages"),
+            ("schedule = \"x\"", "schedule"),
+            ("weights = \"two\"", "weights"),
+        ] {
+            let message = words(text).map(|_| ()).unwrap_err().message;
+            assert!(message.contains(word), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_model_can_be_written_as_a_list_of_layers() {
+        let text = "input = [1, 8, 8]\n[[layers]]\nop = \"conv2d\"\nout_channels = 2\nkernel = 3\n\
+                    [[layers]]\nop = \"linear\"\nout_features = 10\nname = \"out\"\n";
+        let model = words(text).unwrap().model;
+        assert_eq!(model.layers.iter().map(|layer| layer.name.as_str()).collect::<Vec<_>>(), ["conv1", "out"]);
+        let large = text.replace("kernel = 3", "kernel = 9");
+        let message = words(&large).map(|_| ()).unwrap_err().message;
+        assert!(message.contains("conv1") && message.contains('9') && message.contains("8"), "{message}");
+    }
+
+    #[test]
+    fn every_key_is_known() {
+        for key in Words::KEYS {
+            let error = toml::from_str::<Words>(&format!("{key} = {{}}")).map(|_| ()).unwrap_err();
+            assert!(!error.message().starts_with("unknown field"), "{key}");
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Convolution: y\[n,k,p,q\] = b\[k\] + Σ over c, r, s of w\[k,c,r,s\] · x\[n, c, p·stride − padding + r·dilation,
+//! q·stride − padding + s·dilation\], with zeros beyond the picture.
+//!
+//! # Shapes
+//! `x`, `dx`: N×C×H×W. `w`, `dw`: K×C×R×S. `b`, `db`: K. `y`, `dy`: N×K×P×Q, with
+//! P = (H + 2·padding − dilation·(R − 1) − 1) / stride + 1, rounded down, and Q alike. The gradients of the
+//! parameters are added to `dw` and `db`.
+
+mod plan;
+mod reference;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::attributes::{self, Pair};
+use crate::uniform::uniform;
+use crate::{
+    AttributeError, Case, CaseShapes, Entry, HostTensors, Init, Limits, Operation, Parameter, Pass, Plan, PlanError,
+    Problem, Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+};
+
+const NAME: &str = "conv2d";
+
+uniform! {
+    /// What a dispatch is told; see the shader.
+    struct Conv2dParams {
+        samples: u32,
+        source_channels: u32,
+        source_h: u32,
+        source_w: u32,
+        result_channels: u32,
+        result_h: u32,
+        result_w: u32,
+        source_first: u32,
+        source_count: u32,
+        result_first: u32,
+        result_count: u32,
+        grid_h: u32,
+        grid_w: u32,
+        first_h: u32,
+        first_w: u32,
+        step_h: u32,
+        step_w: u32,
+        filter_h: u32,
+        filter_w: u32,
+        stride_h: u32,
+        stride_w: u32,
+        padding_h: u32,
+        padding_w: u32,
+        dilation_h: u32,
+        dilation_w: u32,
+        tap_first_h: u32,
+        tap_first_w: u32,
+        tap_step_h: u32,
+        tap_step_w: u32,
+        w_row: u32,
+        w_source: u32,
+        w_result: u32,
+        source_skip: u32,
+        result_skip: u32,
+        w_skip: u32,
+        b_skip: u32,
+        has_bias: u32,
+        accumulate: u32,
+        slice: u32,
+        slices: u32,
+    }
+}
+
+static SHADER: Shader = Shader {
+    name: NAME,
+    parts: &[
+        include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/block.wgsl"),
+        include_str!("../../shaders/shared/block_sum.wgsl"),
+        include_str!("../../shaders/conv2d.wgsl"),
+    ],
+    uniform: Conv2dParams::LAYOUT,
+};
+
+/// The line in the list of operations.
+pub static ENTRY: Entry = Entry {
+    name: NAME,
+    formula: "y[n,k,p,q] = b[k] + Σ_crs w[k,c,r,s] · x[n, c, p·stride − padding + r·dilation, …]",
+    shader: &SHADER,
+    from_attributes: |attributes| Ok(Box::new(Conv2d::from_attributes(attributes)?)),
+    from_case,
+    generate,
+};
+
+/// The convolution with its attributes.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conv2d {
+    out_channels: usize,
+    kernel: Pair,
+    #[serde(default = "one")]
+    stride: Pair,
+    #[serde(default = "zero")]
+    padding: Pair,
+    #[serde(default = "one")]
+    dilation: Pair,
+    #[serde(default = "yes")]
+    bias: bool,
+}
+
+const fn one() -> Pair {
+    Pair::both(1)
+}
+
+const fn zero() -> Pair {
+    Pair::both(0)
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// All sides of one problem, checked.
+#[derive(Debug, Clone, Copy)]
+struct Sides {
+    n: usize,
+    c: usize,
+    h: usize,
+    w: usize,
+    k: usize,
+    r: usize,
+    s: usize,
+    p: usize,
+    q: usize,
+}
+
+impl Sides {
+    /// Elements of a sample of x.
+    const fn x(&self) -> usize {
+        self.c * self.h * self.w
+    }
+
+    /// Elements of a sample of y.
+    const fn y(&self) -> usize {
+        self.k * self.p * self.q
+    }
+
+    /// Elements of a filter, which is what makes one output channel: C·R·S.
+    const fn filter(&self) -> usize {
+        self.c * self.taps()
+    }
+
+    /// R·S.
+    const fn taps(&self) -> usize {
+        self.r * self.s
+    }
+}
+
+impl Conv2d {
+    fn from_attributes(attributes: &Value) -> Result<Self, AttributeError> {
+        attributes::parse::<Self>(NAME, attributes)?.checked()
+    }
+
+    /// Refuses zeros where they make no sense, and what a shader cannot count.
+    fn checked(self) -> Result<Self, AttributeError> {
+        let sides = [
+            ("out_channels", self.out_channels, 1),
+            ("kernel", self.kernel.h, 1),
+            ("kernel", self.kernel.w, 1),
+            ("stride", self.stride.h, 1),
+            ("stride", self.stride.w, 1),
+            ("padding", self.padding.h, 0),
+            ("padding", self.padding.w, 0),
+            ("dilation", self.dilation.h, 1),
+            ("dilation", self.dilation.w, 1),
+        ];
+        match sides.into_iter().find(|&(_, value, least)| !(least..=Shape::MAX_ELEMENTS).contains(&value)) {
+            Some((name, value, least)) => {
+                let range = format!("from {least} to {}", Shape::MAX_ELEMENTS);
+                Err(AttributeError::new(NAME, format!("`{name}` is {value}; wanted a number {range}")))
+            }
+            None => Ok(self),
+        }
+    }
+
+    fn sides(&self, Problem { n, input }: Problem) -> Result<Sides, ShapeError> {
+        let y = self.output(input)?;
+        let sides = Sides {
+            n,
+            c: input.c,
+            h: input.h,
+            w: input.w,
+            k: self.out_channels,
+            r: self.kernel.h,
+            s: self.kernel.w,
+            p: y.h,
+            q: y.w,
+        };
+        crate::shape::elements(&[n, input.c, input.h, input.w])?;
+        crate::shape::elements(&[n, y.c, y.h, y.w])?;
+        crate::shape::elements(&[sides.k, sides.c, sides.r, sides.s])?;
+        Ok(sides)
+    }
+
+    /// Output positions along one axis.
+    fn positions(&self, axis: &'static str, input: usize, [kernel, stride, padding, dilation]: [usize; 4]) -> Result<usize, ShapeError> {
+        let fits = |value: &usize| *value <= Shape::MAX_ELEMENTS;
+        let too_large = || ShapeError::TooLarge { sides: vec![input, padding, kernel, dilation] };
+        let padded = padding.checked_mul(2).and_then(|both| both.checked_add(input)).filter(fits).ok_or_else(too_large)?;
+        let window = dilation.checked_mul(kernel - 1).and_then(|reach| reach.checked_add(1)).ok_or_else(too_large)?;
+        match padded.checked_sub(window) {
+            Some(room) => Ok(room / stride + 1),
+            None => Err(ShapeError::Window { operation: NAME, axis, window, input, padding }),
+        }
+    }
+}
+
+impl Operation for Conv2d {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn output(&self, input: Shape) -> Result<Shape, ShapeError> {
+        input.elements()?;
+        let Self { kernel, stride, padding, dilation, .. } = self;
+        let p = self.positions("height", input.h, [kernel.h, stride.h, padding.h, dilation.h])?;
+        let q = self.positions("width", input.w, [kernel.w, stride.w, padding.w, dilation.w])?;
+        let y = Shape::new(self.out_channels, p, q);
+        y.elements().map(|_| y)
+    }
+
+    fn parameters(&self, input: Shape) -> Result<Vec<Parameter>, ShapeError> {
+        let dims = vec![self.out_channels, input.c, self.kernel.h, self.kernel.w];
+        crate::shape::elements(&dims)?;
+        let init = Init::KaimingUniform { fan_in: input.c * self.kernel.h * self.kernel.w };
+        let mut parameters = vec![Parameter { name: "weight", tensor: Tensor::W, dims, init }];
+        if self.bias {
+            let dims = vec![self.out_channels];
+            parameters.push(Parameter { name: "bias", tensor: Tensor::B, dims, init: Init::Zeros });
+        }
+        Ok(parameters)
+    }
+
+    fn tensors(&self, pass: Pass) -> Vec<Use> {
+        let mut uses = match pass {
+            Pass::Forward => vec![Use::read(Tensor::X), Use::read(Tensor::W), Use::write(Tensor::Y)],
+            Pass::BackwardInput => vec![Use::read(Tensor::W), Use::read(Tensor::Dy), Use::write(Tensor::Dx)],
+            Pass::BackwardWeight => vec![Use::read(Tensor::X), Use::read(Tensor::Dy), Use::update(Tensor::Dw)],
+            Pass::Update => Vec::new(),
+        };
+        match pass {
+            Pass::Forward if self.bias => uses.push(Use::read(Tensor::B)),
+            Pass::BackwardWeight if self.bias => uses.push(Use::update(Tensor::Db)),
+            _ => {}
+        }
+        uses
+    }
+
+    fn variants(&self, pass: Pass) -> Vec<Variant> {
+        ["registers", "naive"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).to_vec()
+    }
+
+    fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
+        plan::plan(self, pass, variant, self.sides(problem)?, limits)
+    }
+
+    fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError> {
+        let sides = self.sides(problem)?;
+        let multiply_adds = sides.n as u64 * sides.y() as u64 * sides.filter() as u64;
+        let elements: usize = self
+            .tensors(pass)
+            .iter()
+            .map(|used| Ok(self.elements(used.tensor, problem)? * if used.access.reads() && used.access.writes() { 2 } else { 1 }))
+            .sum::<Result<_, ShapeError>>()?;
+        Ok(Work { flops: 2 * multiply_adds, bytes: 4 * elements as u64 })
+    }
+
+    fn additions(&self, tensor: Tensor, problem: Problem) -> usize {
+        let Ok(sides) = self.sides(problem) else { return 1 };
+        match tensor {
+            Tensor::Y => sides.filter() + usize::from(self.bias),
+            Tensor::Dx => sides.k * sides.taps(),
+            Tensor::Dw | Tensor::Db => sides.n * sides.p * sides.q,
+            _ => 1,
+        }
+    }
+
+    fn reference(&self, pass: Pass, problem: Problem, host: &mut HostTensors) {
+        if let Ok(sides) = self.sides(problem) {
+            reference::run(self, pass, sides, host);
+        }
+    }
+}
+
+fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Recorded {
+        #[serde(default = "one")]
+        stride: Pair,
+        #[serde(default = "zero")]
+        padding: Pair,
+        #[serde(default = "one")]
+        dilation: Pair,
+    }
+    let Recorded { stride, padding, dilation } = attributes::parse(NAME, attributes)?;
+    let &[out_channels, channels, r, s] = attributes::dims(NAME, shapes, "w")? else {
+        return Err(AttributeError::new(NAME, "`w` must have 4 sides"));
+    };
+    let &[n, c, h, w] = attributes::dims(NAME, shapes, "x")? else {
+        return Err(AttributeError::new(NAME, "`x` must have 4 sides"));
+    };
+    if c != channels {
+        return Err(AttributeError::new(NAME, format!("`x` has {c} channels and `w` has {channels}")));
+    }
+    let bias = shapes.contains_key("b");
+    let conv = Conv2d { out_channels, kernel: Pair { h: r, w: s }, stride, padding, dilation, bias }.checked()?;
+    Ok(case(conv, Problem { n, input: Shape::new(c, h, w) }))
+}
+
+fn generate(random: &mut Random) -> Case {
+    let mut axis = |kernel_most: usize, input_most: usize| {
+        let kernel = random.integer(1, kernel_most);
+        let [stride, padding, dilation] = [random.integer(1, 4), random.integer(0, 4), random.integer(1, 3)];
+        let least = (dilation * (kernel - 1) + 1).saturating_sub(2 * padding).max(1);
+        (kernel, stride, padding, dilation, random.integer(least, least + input_most))
+    };
+    let (r, stride_h, padding_h, dilation_h, h) = axis(5, 9);
+    let (s, stride_w, padding_w, dilation_w, w) = axis(5, 20);
+    let conv = Conv2d {
+        out_channels: random.integer(1, 19),
+        kernel: Pair { h: r, w: s },
+        stride: Pair { h: stride_h, w: stride_w },
+        padding: Pair { h: padding_h, w: padding_w },
+        dilation: Pair { h: dilation_h, w: dilation_w },
+        bias: random.chance(0.7),
+    };
+    case(conv, Problem { n: random.integer(1, 5), input: Shape::new(random.integer(1, 10), h, w) })
+}
+
+fn case(conv: Conv2d, problem: Problem) -> Case {
+    Case { operation: std::sync::Arc::new(conv), problem, scalars: Scalars::new() }
+}

@@ -1,0 +1,241 @@
+//! Local response normalisation across channels (Krizhevsky et al. 2012), as PyTorch has it:
+//! y = x · base^−β with base = k + α/size · Σ x² over `size` channels around each.
+//!
+//! # Shapes
+//! `x`, `y`, `dx`, `dy`, `saved`: N×C×H×W. `saved` is base. The window of channel c reaches from c − ⌊size/2⌋ to
+//! c + ⌊(size − 1)/2⌋, so one of even size has one more channel before than after; what is missing counts as zero.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::attributes;
+use super::items::Items;
+use crate::uniform::uniform;
+use crate::{
+    AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
+    Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+};
+
+const NAME: &str = "local_response_norm";
+
+uniform! {
+    /// What a dispatch is told.
+    struct LocalResponseNormParams {
+        /// Elements of the dispatch.
+        elements: u32,
+    }
+}
+
+static SHADER: Shader = Shader {
+    name: NAME,
+    parts: &[include_str!("../../shaders/shared/index.wgsl"), include_str!("../../shaders/local_response_norm.wgsl")],
+    uniform: LocalResponseNormParams::LAYOUT,
+};
+
+/// The line in the list of operations.
+pub static ENTRY: Entry = Entry {
+    name: NAME,
+    formula: "y = x · (k + α/size · Σ x²)^−β over neighbouring channels",
+    shader: &SHADER,
+    from_attributes: |attributes| Ok(Box::new(LocalResponseNorm::from_attributes(attributes)?)),
+    from_case,
+    generate,
+};
+
+/// Local response normalisation with its attributes; the defaults are PyTorch's.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalResponseNorm {
+    size: usize,
+    #[serde(default = "default_alpha")]
+    alpha: f64,
+    #[serde(default = "default_beta")]
+    beta: f64,
+    #[serde(default = "default_k")]
+    k: f64,
+}
+
+const fn default_alpha() -> f64 {
+    1e-4
+}
+
+const fn default_beta() -> f64 {
+    0.75
+}
+
+const fn default_k() -> f64 {
+    1.0
+}
+
+impl LocalResponseNorm {
+    fn from_attributes(attributes: &Value) -> Result<Self, AttributeError> {
+        let norm: Self = attributes::parse(NAME, attributes)?;
+        let refuse = |message: String| Err(AttributeError::new(NAME, message));
+        if !(1..=1 << 20).contains(&norm.size) {
+            return refuse(format!("`size` is {}; it must be between 1 and {}", norm.size, 1 << 20));
+        }
+        let Self { alpha, beta, k, .. } = norm;
+        for (name, value) in [("alpha", alpha), ("beta", beta), ("k", k)] {
+            if !(value as f32).is_finite() {
+                return refuse(format!("`{name}` is {value}, which single precision cannot hold"));
+            }
+        }
+        Ok(norm)
+    }
+
+    /// Channels of a window before and after its own.
+    const fn reach(&self) -> (usize, usize) {
+        (self.size / 2, (self.size - 1) / 2)
+    }
+
+    /// The channels that `before` and `after` reach from `channel`.
+    fn window(channel: usize, before: usize, after: usize, channels: usize) -> Range<usize> {
+        channel.saturating_sub(before)..(channel + after + 1).min(channels)
+    }
+}
+
+impl Operation for LocalResponseNorm {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn output(&self, input: Shape) -> Result<Shape, ShapeError> {
+        input.elements().map(|_| input)
+    }
+
+    fn saved(&self, input: Shape) -> Result<usize, ShapeError> {
+        input.elements()
+    }
+
+    fn tensors(&self, pass: Pass) -> Vec<Use> {
+        let read = [Use::read(Tensor::X), Use::read(Tensor::Saved), Use::read(Tensor::Dy)];
+        match pass {
+            Pass::Forward => vec![Use::read(Tensor::X), Use::write(Tensor::Y), Use::write(Tensor::Saved)],
+            Pass::BackwardInput => read.into_iter().chain([Use::write(Tensor::Dx)]).collect(),
+            Pass::BackwardWeight | Pass::Update => Vec::new(),
+        }
+    }
+
+    fn variants(&self, pass: Pass) -> Vec<Variant> {
+        vec![Variant { name: "window", pass, requires: Requirements::PORTABLE }]
+    }
+
+    fn plan(&self, pass: Pass, _: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
+        self.elements(Tensor::X, problem)?;
+        let Problem { n, input } = problem;
+        let sample = input.elements()?;
+        let cut: Vec<_> = self.tensors(pass).into_iter().map(|used| (used, sample)).collect();
+        let (before, after) = self.reach();
+        let constants = vec![
+            ("C", input.c as f64),
+            ("PLANE", (input.h * input.w) as f64),
+            ("BEFORE", before as f64),
+            ("AFTER", after as f64),
+            ("ALPHA", self.alpha / self.size as f64),
+            ("BETA", self.beta),
+            ("K", self.k),
+        ];
+        let kernel = Kernel { shader: &SHADER, entry: pass.name(), constants };
+        let items = Items { kernel, count: n, cut: &cut, whole: &[] };
+        let uniform = |range: &Range<usize>| LocalResponseNormParams { elements: (range.len() * sample) as u32 };
+        let dispatches = items.dispatches(limits, |samples| (samples * sample).div_ceil(256), uniform)?;
+        Ok(Plan { dispatches, workspace: 0 })
+    }
+
+    fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError> {
+        let elements = self.elements(Tensor::X, problem)? as u64;
+        let size = self.size.min(problem.input.c) as u64;
+        Ok(match pass {
+            Pass::Forward => Work { flops: elements * (2 * size + 4), bytes: 4 * 3 * elements },
+            Pass::BackwardInput => Work { flops: elements * (5 * size + 6), bytes: 4 * 4 * elements },
+            Pass::BackwardWeight | Pass::Update => Work::default(),
+        })
+    }
+
+    fn additions(&self, _: Tensor, problem: Problem) -> usize {
+        self.size.min(problem.input.c) + 1
+    }
+
+    fn reference(&self, pass: Pass, Problem { input, .. }: Problem, host: &mut HostTensors) {
+        let (before, after) = self.reach();
+        let (plane, sample) = (input.h * input.w, input.c * input.h * input.w);
+        let scale = self.alpha / self.size as f64;
+        // The elements at the place of element `i` in the channels that `before` and `after` reach from its own.
+        let neighbours = |i: usize, before, after| {
+            let (own, rest) = (i / plane % input.c, i / sample * sample + i % plane);
+            Self::window(own, before, after, input.c).map(move |c| rest + c * plane)
+        };
+        match pass {
+            Pass::Forward => {
+                let (mut y, mut saved) = (host.take(Tensor::Y), host.take(Tensor::Saved));
+                let x = host.read(Tensor::X);
+                for (i, (y, saved)) in y.iter_mut().zip(&mut saved).enumerate() {
+                    *saved = self.k + scale * neighbours(i, before, after).map(|j| x[j] * x[j]).sum::<f64>();
+                    *y = x[i] * saved.powf(-self.beta);
+                }
+                host.put(Tensor::Y, y);
+                host.put(Tensor::Saved, saved);
+            }
+            Pass::BackwardInput => {
+                let mut dx = host.take(Tensor::Dx);
+                let (x, saved, dy) = (host.read(Tensor::X), host.read(Tensor::Saved), host.read(Tensor::Dy));
+                for (i, dx) in dx.iter_mut().enumerate() {
+                    // The windows that hold `i` are those of the channels as far before it as a window reaches after.
+                    let terms = neighbours(i, after, before).map(|j| dy[j] * x[j] * saved[j].powf(-self.beta - 1.0));
+                    *dx = dy[i] * saved[i].powf(-self.beta) - 2.0 * scale * self.beta * x[i] * terms.sum::<f64>();
+                }
+                host.put(Tensor::Dx, dx);
+            }
+            Pass::BackwardWeight | Pass::Update => {}
+        }
+    }
+}
+
+fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeError> {
+    let norm = LocalResponseNorm::from_attributes(attributes)?;
+    let (n, input) = attributes::batch(NAME, shapes, "x")?;
+    Ok(case(norm, Problem { n, input }))
+}
+
+fn generate(random: &mut Random) -> Case {
+    let beta = [0.75, 0.5, 1.0, 0.6][random.integer(0, 3)];
+    let (alpha, k) = (random.between(1e-4, 1.0), random.between(0.5, 2.0));
+    let norm = LocalResponseNorm { size: random.integer(1, 8), alpha, beta, k };
+    let input = Shape::new(random.integer(1, 13), random.integer(1, 9), random.integer(1, 9));
+    case(norm, Problem { n: random.integer(1, 4), input })
+}
+
+fn case(norm: LocalResponseNorm, problem: Problem) -> Case {
+    Case { operation: std::sync::Arc::new(norm), problem, scalars: Scalars::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn even_windows_reach_further_back() {
+        let norm = LocalResponseNorm::from_attributes(&json!({"size": 2, "alpha": 2.0, "beta": 1.0})).unwrap();
+        let problem = Problem { n: 1, input: Shape::vector(3) };
+        let mut host = HostTensors::new(Scalars::new());
+        host.put(Tensor::X, vec![1.0, 2.0, 3.0]);
+        host.put(Tensor::Y, vec![0.0; 3]);
+        host.put(Tensor::Saved, vec![0.0; 3]);
+        norm.reference(Pass::Forward, problem, &mut host);
+        // 1 + 1·(0 + 1), 1 + 1·(1 + 4), 1 + 1·(4 + 9)
+        assert_eq!(host.read(Tensor::Saved), [2.0, 6.0, 14.0]);
+        assert_eq!(host.read(Tensor::Y), [1.0 / 2.0, 2.0 / 6.0, 3.0 / 14.0]);
+    }
+
+    #[test]
+    fn errors_are_clear() {
+        let refused = |attributes| LocalResponseNorm::from_attributes(&attributes).unwrap_err().to_string();
+        assert!(refused(json!({})).contains("size"));
+        assert!(refused(json!({"size": 0})).contains("between"));
+        assert!(refused(json!({"size": 5, "alpha": 1e300})).contains("alpha"));
+    }
+}

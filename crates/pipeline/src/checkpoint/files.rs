@@ -1,0 +1,75 @@
+//! Tensors in safetensors files.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+
+use super::CheckpointError;
+
+/// Sides and values of a tensor.
+pub type Values = (Vec<usize>, Vec<f32>);
+
+/// Writes tensors as one safetensors file, synced to the disk. The same tensors give the same bytes.
+///
+/// # Errors
+/// Where the file cannot be written; a partial file is removed.
+pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Values>) -> Result<(), CheckpointError> {
+    let invalid = |error: safetensors::SafeTensorError| CheckpointError::Invalid {
+        path: path.to_owned(),
+        reason: format!("cannot be written as safetensors: {error}"),
+    };
+    let views = tensors
+        .iter()
+        .map(|(name, (dims, values))| {
+            let view = TensorView::new(Dtype::F32, dims.clone(), bytemuck::cast_slice(values))?;
+            Ok((name.as_str(), view))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(invalid)?;
+    let bytes = serialize(views, None).map_err(invalid)?;
+    write_synced(path, &bytes)
+}
+
+/// Writes a whole file and syncs it; a partial one is removed.
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let written = File::create(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(|error| {
+        // Removing is best effort: the error that is told is the one of the write.
+        let _ = std::fs::remove_file(path);
+        CheckpointError::io("writing", path)(error)
+    })
+}
+
+/// Reads the single-precision tensors of a safetensors file.
+///
+/// # Errors
+/// Where the file cannot be read, is no safetensors file, or has tensors of another type.
+pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Values>, CheckpointError> {
+    let bytes = std::fs::read(path).map_err(CheckpointError::io("reading", path))?;
+    let invalid = |reason: String| CheckpointError::Invalid { path: path.to_owned(), reason };
+    refuse_pickles(&bytes).map_err(invalid)?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| invalid(format!("is no whole safetensors file ({} bytes found): {error}", bytes.len())))?;
+    file.tensors()
+        .into_iter()
+        .map(|(name, view)| match view.dtype() {
+            Dtype::F32 => Ok((name, (view.shape().to_vec(), bytemuck::pod_collect_to_vec(view.data())))),
+            other => Err(invalid(format!("tensor `{name}` is {other:?}; wanted F32"))),
+        })
+        .collect()
+}
+
+/// Pickles and the archives that hold them can run code when they are read; they are never decoded.
+fn refuse_pickles(bytes: &[u8]) -> Result<(), String> {
+    let is_pickle = bytes.starts_with(b"\x80\x02") || bytes.starts_with(b"\x80\x04") || bytes.starts_with(b"PK\x03\x04");
+    if is_pickle {
+        return Err("is a pickle or an archive of one, which can run code when read; \
+                    convert it with `safetensors.torch.save_file`"
+            .into());
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! The directory of checkpoints.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::files::{Values, read_tensors, write_synced, write_tensors};
+use super::{CheckpointError, Manifest};
+use crate::NamedTensor;
+use crate::model::Sequential;
+
+const MANIFEST: &str = "manifest.json";
+const WEIGHTS: &str = "weights.safetensors";
+const MOMENTUM: &str = "momentum.safetensors";
+
+/// A directory that checkpoints are published in.
+#[derive(Debug, Clone)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// Opens the directory, made where it is not there, and makes sure that files can be written in it.
+    ///
+    /// # Errors
+    /// Where it cannot be made or written.
+    pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
+        fs::create_dir_all(directory).map_err(CheckpointError::io("making", directory))?;
+        let probe = directory.join(".probe");
+        write_synced(&probe, b"")?;
+        fs::remove_file(&probe).map_err(CheckpointError::io("removing", &probe))?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// Publishes a checkpoint and returns its folder. All files are written and synced in a folder beside, which
+    /// then takes its name; until then nothing of it can be seen.
+    ///
+    /// # Errors
+    /// Where a file cannot be written, synced or renamed.
+    pub fn save(&self, manifest: &Manifest, tensors: &[NamedTensor]) -> Result<PathBuf, CheckpointError> {
+        let name = format!("step-{:08}", manifest.position.step);
+        let (partial, path) = (self.directory.join(format!(".{name}.partial")), self.directory.join(&name));
+        remove_folder(&partial)?;
+        fs::create_dir(&partial).map_err(CheckpointError::io("making", &partial))?;
+        self.write_into(&partial, manifest, tensors)?;
+        sync_folder(&partial)?;
+        remove_folder(&path)?;
+        fs::rename(&partial, &path).map_err(CheckpointError::io("publishing", &path))?;
+        sync_folder(&self.directory)?;
+        Ok(path)
+    }
+
+    fn write_into(&self, folder: &Path, manifest: &Manifest, tensors: &[NamedTensor]) -> Result<(), CheckpointError> {
+        let of = |values: fn(&NamedTensor) -> &Vec<f32>| -> BTreeMap<String, Values> {
+            tensors.iter().map(|tensor| (tensor.name.clone(), (tensor.dims.clone(), values(tensor).clone()))).collect()
+        };
+        let mut manifest = manifest.clone();
+        for (file, values) in [(WEIGHTS, of(|tensor| &tensor.weights)), (MOMENTUM, of(|tensor| &tensor.momentum))] {
+            write_tensors(&folder.join(file), &values)?;
+            manifest.checksums.insert(file.to_owned(), checksums(&values));
+        }
+        let path = folder.join(MANIFEST);
+        let text = serde_json::to_string_pretty(&manifest)
+            .map_err(|error| CheckpointError::Invalid { path: path.clone(), reason: error.to_string() })?;
+        write_synced(&path, text.as_bytes())
+    }
+}
+
+fn checksums(tensors: &BTreeMap<String, Values>) -> BTreeMap<String, u32> {
+    tensors.iter().map(|(name, (_, values))| (name.clone(), crc32fast::hash(bytemuck::cast_slice(values)))).collect()
+}
+
+fn remove_folder(path: &Path) -> Result<(), CheckpointError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointError::io("removing", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(CheckpointError::io("syncing", path))
+}
+
+/// A checkpoint that has been read and verified, or a file of weights alone.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// What it says of itself; a file of weights alone has none.
+    pub manifest: Option<Manifest>,
+    weights: BTreeMap<String, Values>,
+    momentum: BTreeMap<String, Values>,
+}
+
+impl Checkpoint {
+    /// Reads a folder `step-…`, the newest of those in a directory, or a single safetensors file of weights.
+    ///
+    /// # Errors
+    /// Where there is none, or what is there is damaged.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        if path.is_file() {
+            let weights = read_tensors(path)?;
+            return Ok(Self { path: path.to_owned(), manifest: None, weights, momentum: BTreeMap::new() });
+        }
+        if path.join(MANIFEST).is_file() {
+            return Self::open_folder(path);
+        }
+        Self::open_newest(path)
+    }
+
+    /// The newest checkpoint of a directory that verifies; those that do not are named in warnings.
+    fn open_newest(directory: &Path) -> Result<Self, CheckpointError> {
+        let missing = || CheckpointError::Missing { path: directory.to_owned() };
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
+            other => other.map_err(CheckpointError::io("reading", directory))?,
+        };
+        let mut folders: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| is_step(p)).collect();
+        folders.sort();
+        let mut first_error = None;
+        for folder in folders.iter().rev() {
+            match Self::open_folder(folder) {
+                Ok(checkpoint) => return Ok(checkpoint),
+                Err(error) => {
+                    tracing::warn!("{error}; trying the checkpoint before it");
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        Err(first_error.unwrap_or_else(missing))
+    }
+
+    fn open_folder(folder: &Path) -> Result<Self, CheckpointError> {
+        let path = folder.join(MANIFEST);
+        let text = fs::read_to_string(&path).map_err(CheckpointError::io("reading", &path))?;
+        let manifest = parse_manifest(&path, &text)?;
+        let weights = verified(folder, WEIGHTS, &manifest)?;
+        let momentum = verified(folder, MOMENTUM, &manifest)?;
+        Ok(Self { path: folder.to_owned(), manifest: Some(manifest), weights, momentum })
+    }
+
+    /// The tensors for `model`, in the order of its layers. Momentum that was not saved is zero.
+    ///
+    /// # Errors
+    /// Names the first five tensors that are missing, too many, or of other sides.
+    pub fn tensors_for(&self, model: &Sequential) -> Result<Vec<NamedTensor>, CheckpointError> {
+        let wanted: Vec<(String, Vec<usize>)> = model
+            .layers
+            .iter()
+            .flat_map(|layer| layer.named_parameters().map(|(name, parameter)| (name, parameter.dims.clone())))
+            .collect();
+        let mut mismatches: Vec<String> = wanted.iter().filter_map(|(name, dims)| self.mismatch(name, dims)).collect();
+        let extra = self.weights.keys().filter(|name| wanted.iter().all(|(wanted, _)| wanted != *name));
+        mismatches.extend(extra.map(|name| format!("`{name}` is not in the model")));
+        if !mismatches.is_empty() {
+            mismatches.truncate(5);
+            return Err(CheckpointError::OtherModel { path: self.path.clone(), mismatches });
+        }
+        Ok(wanted.into_iter().map(|(name, dims)| self.tensor(name, dims)).collect())
+    }
+
+    fn mismatch(&self, name: &str, dims: &[usize]) -> Option<String> {
+        match self.weights.get(name) {
+            None => Some(format!("`{name}` {dims:?} is missing")),
+            Some((found, _)) if found != dims => Some(format!("`{name}` should be {dims:?} and is {found:?}")),
+            Some(_) => None,
+        }
+    }
+
+    fn tensor(&self, name: String, dims: Vec<usize>) -> NamedTensor {
+        let values = |of: &BTreeMap<String, Values>| of.get(&name).map(|(_, values)| values.clone());
+        let weights = values(&self.weights).unwrap_or_default();
+        let momentum = values(&self.momentum).filter(|momentum| momentum.len() == weights.len());
+        let momentum = momentum.unwrap_or_else(|| vec![0.0; weights.len()]);
+        NamedTensor { name, dims, weights, momentum }
+    }
+}
+
+fn is_step(path: &Path) -> bool {
+    path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-"))
+}
+
+fn parse_manifest(path: &Path, text: &str) -> Result<Manifest, CheckpointError> {
+    let invalid = |reason: String| CheckpointError::Invalid { path: path.to_owned(), reason };
+    let format = serde_json::from_str::<serde_json::Value>(text)
+        .map_err(|error| invalid(format!("is no manifest: {error}")))?["format"]
+        .as_u64();
+    match format {
+        Some(found) if found == u64::from(Manifest::FORMAT) => {}
+        Some(found) => {
+            return Err(invalid(format!("has format {found}, and this version reads format {}", Manifest::FORMAT)));
+        }
+        None => return Err(invalid("has no field `format`".into())),
+    }
+    serde_json::from_str(text).map_err(|error| invalid(format!("is no manifest: {error}")))
+}
+
+/// Reads one file of a checkpoint and holds every tensor against its checksum.
+fn verified(folder: &Path, file: &str, manifest: &Manifest) -> Result<BTreeMap<String, Values>, CheckpointError> {
+    let path = folder.join(file);
+    let tensors = read_tensors(&path)?;
+    let found = checksums(&tensors);
+    let wanted = manifest.checksums.get(file).cloned().unwrap_or_default();
+    if found.keys().ne(wanted.keys()) {
+        let reason = format!("holds {} tensors, and the manifest lists {}", found.len(), wanted.len());
+        return Err(CheckpointError::Invalid { path, reason });
+    }
+    for (tensor, &found) in &found {
+        let wanted = wanted.get(tensor).copied().unwrap_or(0);
+        if found != wanted {
+            return Err(CheckpointError::Damaged { path, tensor: tensor.clone(), wanted, found });
+        }
+    }
+    Ok(tensors)
+}

@@ -1,0 +1,73 @@
+//! What can end a run.
+
+use brigade_devices::DeviceError;
+use brigade_kernels::ShapeError;
+use thiserror::Error;
+
+use crate::schedule::Action;
+
+/// Why a pipeline stopped. Stages count from 0.
+#[derive(Debug, Error)]
+pub enum PipelineError {
+    /// Sizes that cannot be indexed.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A device failed.
+    #[error("stage {stage}: {source}")]
+    Device {
+        /// Whose device.
+        stage: usize,
+        /// How.
+        source: DeviceError,
+    },
+    /// A thread panicked.
+    #[error("stage {stage}: its thread panicked: {message}")]
+    Panic {
+        /// Whose thread.
+        stage: usize,
+        /// What it said.
+        message: String,
+    },
+    /// A neighbour has gone; the neighbour's own error says why.
+    #[error("stage {stage}: its neighbour has gone while {action} was waited for")]
+    Disconnected {
+        /// Who noticed.
+        stage: usize,
+        /// At which action.
+        action: Action,
+    },
+    /// A message that belongs to another action.
+    #[error("stage {stage}, {action}: wanted microbatch {wanted}, found {found}")]
+    WrongMessage {
+        /// Who received it.
+        stage: usize,
+        /// At which action.
+        action: Action,
+        /// The microbatch that was due.
+        wanted: usize,
+        /// The microbatch that came.
+        found: String,
+    },
+    /// The loss is no number.
+    #[error("the loss of step {step} is {loss}: training has diverged; try a smaller learning rate, or fewer stages")]
+    NotFinite {
+        /// Step of the run, from 0.
+        step: usize,
+        /// What it is.
+        loss: f64,
+    },
+    /// The data failed.
+    #[error("{0}")]
+    Data(Box<dyn std::error::Error + Send + Sync>),
+    /// Saved parameters do not fit the model.
+    #[error("{0}")]
+    Parameters(String),
+    /// The number of microbatches is not usable.
+    #[error("{microbatches} microbatches are not possible with a batch of {batch}: from 1 to {batch} are")]
+    Microbatches {
+        /// Asked for.
+        microbatches: usize,
+        /// Samples of a step.
+        batch: usize,
+    },
+}

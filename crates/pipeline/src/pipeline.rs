@@ -1,0 +1,477 @@
+//! The running pipeline: workers on their threads, and the driver that feeds them.
+
+use std::ops::{ControlFlow, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use brigade_devices::{DeviceInfo, Executor};
+use brigade_kernels::ops;
+use serde_json::json;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::batch::{Batches, messages, microbatches};
+use crate::link::{Feed, Message, join};
+use crate::model::Sequential;
+use crate::report::StageReport;
+use crate::schedule::{Kind, Schedule};
+use crate::stage::worker::{Event, Order, Segment, Worker};
+use crate::stage::{Parameter, Stage, StageOptions};
+use crate::train::LearningRate;
+use crate::{NamedTensor, PipelineError};
+
+/// Steps of samples that wait before the first stage.
+const FEED_STEPS: usize = 2;
+
+/// How long the other workers have to say why they ended, once one has.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The optimiser, stochastic gradient descent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Optimiser {
+    /// μ of v ← μ·v + g.
+    pub momentum: f32,
+    /// λ of g ← g + λ·w.
+    pub weight_decay: f32,
+    /// Whether the step looks ahead: g + μ·v in place of v.
+    pub nesterov: bool,
+}
+
+/// How a pipeline runs.
+#[derive(Debug, Clone, Copy)]
+pub struct PipelineOptions {
+    /// The schedule.
+    pub schedule: Kind,
+    /// Samples of a step.
+    pub batch: usize,
+    /// Microbatches that a step is cut into.
+    pub microbatches: usize,
+    /// Seed of weights and dropout.
+    pub seed: u64,
+    /// The optimiser.
+    pub optimiser: Optimiser,
+    /// Whether every action is recorded with its times.
+    pub record: bool,
+}
+
+/// Loss and right answers over some samples.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Metrics {
+    /// Samples counted.
+    pub samples: usize,
+    /// Sum of their losses.
+    pub loss_sum: f64,
+    /// How many answers were right.
+    pub correct: usize,
+}
+
+impl Metrics {
+    /// Mean loss of a sample.
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.samples.max(1) as f64
+    }
+
+    /// Fraction of right answers, 0 to 1.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.samples.max(1) as f64
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.samples += other.samples;
+        self.loss_sum += other.loss_sum;
+        self.correct += other.correct;
+    }
+}
+
+/// A stretch of training: `samples` samples in steps of the batch, the last one smaller where they do not divide.
+#[derive(Debug, Clone)]
+pub struct Stretch {
+    /// Samples in all.
+    pub samples: usize,
+    /// The run's step that it starts with.
+    pub first_step: usize,
+    /// Samples that the run had seen before.
+    pub first_sample: u64,
+    /// Learning rate by step of the run.
+    pub learning_rate: LearningRate,
+}
+
+/// What a stretch of training gave.
+#[derive(Debug, Clone)]
+pub struct StretchReport {
+    /// Steps that were done.
+    pub steps: usize,
+    /// Loss and right answers of all its samples, each at the weights of its own forward.
+    pub metrics: Metrics,
+    /// What each stage counted.
+    pub stages: Vec<StageReport>,
+}
+
+/// Stages at work, joined by links.
+pub struct Pipeline {
+    schedule: Schedule,
+    options: PipelineOptions,
+    feed: Feed,
+    workers: Vec<WorkerHandle>,
+    events: Receiver<Event>,
+    devices: Vec<DeviceInfo>,
+    ranges: Vec<Range<usize>>,
+}
+
+struct WorkerHandle {
+    orders: Option<UnboundedSender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pipeline {
+    /// Builds a stage for each range of layers on its executor, gives the weights their first values and starts the
+    /// workers.
+    ///
+    /// # Errors
+    /// Where the number of microbatches is not possible, or a stage does not fit its device.
+    pub fn start(
+        model: &Sequential,
+        stages: Vec<(Range<usize>, Box<dyn Executor>)>,
+        options: PipelineOptions,
+    ) -> Result<Self, PipelineError> {
+        let PipelineOptions { batch, microbatches, .. } = options;
+        if microbatches == 0 || microbatches > batch {
+            return Err(PipelineError::Microbatches { microbatches, batch });
+        }
+        let schedule = Schedule::new(options.schedule, stages.len());
+        let capacities: Vec<_> = (1..stages.len()).map(|s| schedule.capacity(s - 1, microbatches)).collect();
+        let fed = FEED_STEPS * microbatches;
+        // Labels wait until the last stage's backward; by then the first stage has run at most `warmup` forwards.
+        let (feed, ends) = join(&capacities, fed, fed + schedule.warmup(0, microbatches) + 1);
+        let devices = stages.iter().map(|(_, executor)| executor.info().clone()).collect();
+        let ranges = stages.iter().map(|(range, _)| range.clone()).collect();
+        let (tell, events) = channel();
+        let built = build_stages(model, stages, &schedule, &options)?;
+        let workers = built
+            .into_iter()
+            .zip(ends)
+            .map(|(stage, ends)| spawn(Worker::new(stage, schedule, ends, tell.clone()), tell.clone()))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { schedule, options, feed, workers, events, devices, ranges })
+    }
+
+    /// The device of each stage.
+    pub fn devices(&self) -> &[DeviceInfo] {
+        &self.devices
+    }
+
+    /// The layers of each stage.
+    pub fn ranges(&self) -> &[Range<usize>] {
+        &self.ranges
+    }
+
+    /// The schedule that runs.
+    pub fn schedule(&self) -> Schedule {
+        self.schedule
+    }
+
+    /// Trains over a stretch of samples; the pipes are empty before and after. `on_step` is told the metrics of each
+    /// step as it ends, and may end the stretch early, after the steps that have already been fed.
+    ///
+    /// # Errors
+    /// The first error of any stage or of the data; the pipeline has ended then.
+    pub fn train(
+        &mut self,
+        stretch: &Stretch,
+        batches: Batches<'_>,
+        on_step: &mut dyn FnMut(usize, Metrics) -> ControlFlow<()>,
+    ) -> Result<StretchReport, PipelineError> {
+        let steps = self.step_sizes(stretch.samples);
+        let counts: Vec<usize> = steps.iter().map(|&samples| samples.min(self.options.microbatches)).collect();
+        let segment = Segment {
+            steps: counts.clone(),
+            first_step: stretch.first_step,
+            learning_rate: stretch.learning_rate.clone(),
+            record: self.options.record,
+        };
+        self.order(&Order::Train(segment));
+        let mut steps_done = StepCounter::new(steps);
+        let stop = AtomicBool::new(false);
+        let feeder =
+            Feeder { feed: &self.feed, count: self.options.microbatches, stop: &stop, steps: counts.len(), early_end: true };
+        let (outcome, fed) = std::thread::scope(|scope| {
+            let feeding = scope.spawn(|| feeder.run(batches, stretch.first_sample));
+            let outcome = self.collect(&mut |metrics| {
+                if let Some((step, metrics)) = steps_done.add(metrics) {
+                    check_finite(stretch.first_step + step, metrics)?;
+                    if on_step(stretch.first_step + step, metrics).is_break() {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+                Ok(())
+            });
+            stop.store(true, Ordering::Relaxed);
+            (outcome, feeding.join())
+        });
+        let stages = prefer_data_error(outcome, fed)?;
+        Ok(StretchReport { steps: steps_done.step, metrics: steps_done.total, stages })
+    }
+
+    /// Runs samples forward through all stages, dropout off, and counts losses and right answers.
+    ///
+    /// # Errors
+    /// As [`Pipeline::train`].
+    pub fn evaluate(&mut self, samples: usize, batches: Batches<'_>) -> Result<Metrics, PipelineError> {
+        let sizes = self.step_sizes(samples);
+        let microbatches = sizes.iter().map(|&samples| samples.min(self.options.microbatches)).sum();
+        self.order(&Order::Evaluate { microbatches });
+        let mut total = Metrics::default();
+        let stop = AtomicBool::new(false);
+        let feeder =
+            Feeder { feed: &self.feed, count: self.options.microbatches, stop: &stop, steps: sizes.len(), early_end: false };
+        let (outcome, fed) = std::thread::scope(|scope| {
+            let feeding = scope.spawn(|| feeder.run(batches, 0));
+            let outcome = self.collect(&mut |metrics| {
+                total.add(metrics);
+                Ok(())
+            });
+            (outcome, feeding.join())
+        });
+        prefer_data_error(outcome, fed)?;
+        Ok(total)
+    }
+
+    /// Every parameter with its momentum, in the order of the layers.
+    ///
+    /// # Errors
+    /// Where a device is lost.
+    pub fn parameters(&mut self) -> Result<Vec<NamedTensor>, PipelineError> {
+        self.order(&Order::Read);
+        let mut by_stage: Vec<Vec<Parameter>> = vec![Vec::new(); self.workers.len()];
+        for _ in 0..self.workers.len() {
+            match self.events.recv() {
+                Ok(Event::Parameters { stage, parameters }) => by_stage[stage] = parameters,
+                Ok(Event::Failed { error }) => return Err(self.root_cause(error)),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        Ok(by_stage.into_iter().flatten().map(NamedTensor::from).collect())
+    }
+
+    /// Overwrites the parameters that `tensors` names, with their momentum.
+    ///
+    /// # Errors
+    /// Where a device is lost.
+    pub fn set_parameters(&mut self, tensors: &[NamedTensor]) -> Result<(), PipelineError> {
+        self.order(&Order::Write(tensors.iter().cloned().map(Parameter::from).collect()));
+        self.collect(&mut |_| Ok(())).map(|_| ())
+    }
+
+    /// Samples of each step over `samples` samples.
+    fn step_sizes(&self, samples: usize) -> Vec<usize> {
+        let batch = self.options.batch;
+        (0..samples).step_by(batch).map(|start| batch.min(samples - start)).collect()
+    }
+
+    fn order(&self, order: &Order) {
+        for worker in &self.workers {
+            // A worker that has ended says so through its event.
+            if let Some(orders) = &worker.orders {
+                let _ = orders.send(order.clone());
+            }
+        }
+    }
+
+    /// Listens until every stage is done.
+    fn collect(
+        &self,
+        on_metrics: &mut dyn FnMut(Metrics) -> Result<(), PipelineError>,
+    ) -> Result<Vec<StageReport>, PipelineError> {
+        let mut reports: Vec<StageReport> = Vec::with_capacity(self.workers.len());
+        while reports.len() < self.workers.len() {
+            match self.events.recv() {
+                Ok(Event::Metrics { samples, loss_sum, correct }) => on_metrics(Metrics { samples, loss_sum, correct })?,
+                Ok(Event::Done(report)) => reports.push(*report),
+                Ok(Event::Parameters { .. }) => {}
+                Ok(Event::Failed { error }) => return Err(self.root_cause(error)),
+                Err(_) => break,
+            }
+        }
+        reports.sort_by_key(|report| report.stage);
+        Ok(reports)
+    }
+
+    /// Of the errors that follow one another when a stage ends, the one that began it.
+    fn root_cause(&self, mut error: PipelineError) -> PipelineError {
+        while matches!(error, PipelineError::Disconnected { .. }) {
+            match self.events.recv_timeout(GRACE) {
+                Ok(Event::Failed { error: other }) => error = other,
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        error
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        let (inputs, labels) = (tokio::sync::mpsc::channel(1).0, tokio::sync::mpsc::channel(1).0);
+        self.feed = Feed { inputs, labels };
+        for worker in &mut self.workers {
+            worker.orders = None;
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // A worker's panic has been told as an event.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn build_stages(
+    model: &Sequential,
+    stages: Vec<(Range<usize>, Box<dyn Executor>)>,
+    schedule: &Schedule,
+    options: &PipelineOptions,
+) -> Result<Vec<Stage>, PipelineError> {
+    let operation = |name: &str, attributes: serde_json::Value| {
+        let entry = ops::find(name).ok_or_else(|| PipelineError::Parameters(format!("there is no operation {name}")))?;
+        (entry.from_attributes)(&attributes).map(Arc::from).map_err(|error| PipelineError::Parameters(error.to_string()))
+    };
+    let Optimiser { momentum, weight_decay, nesterov } = options.optimiser;
+    let sgd = json!({"learning_rate": 0.0, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov});
+    let (loss, optimiser) = (operation("softmax_cross_entropy", json!({}))?, operation("sgd", sgd)?);
+    let count = stages.len();
+    let samples = microbatches(options.batch, options.microbatches).first().map_or(0, ExactSizeIterator::len);
+    stages
+        .into_iter()
+        .enumerate()
+        .map(|(index, (range, executor))| {
+            let capacity = |link: usize| if link + 1 < count { schedule.capacity(link, options.microbatches) } else { 0 };
+            let held_by_links = capacity(index).max(index.checked_sub(1).map_or(0, capacity));
+            let stage = StageOptions {
+                index,
+                last: index + 1 == count,
+                sets: schedule.warmup(index, options.microbatches),
+                samples,
+                // Two being computed, those in the link, and the one that the receiver is copying.
+                depth: held_by_links + 3,
+                seed: options.seed,
+                loss: Arc::clone(&loss),
+                optimiser: Arc::clone(&optimiser),
+            };
+            Stage::new(model, range, executor, stage)
+        })
+        .collect()
+}
+
+fn spawn(worker: Worker, tell: std::sync::mpsc::Sender<Event>) -> Result<WorkerHandle, PipelineError> {
+    let stage = worker.stage();
+    let (orders, receive) = unbounded_channel();
+    let failed = |error: std::io::Error| PipelineError::Panic { stage, message: error.to_string() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    let body = move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(worker.run(receive))));
+        let error = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error,
+            Err(panic) => PipelineError::Panic { stage, message: panic_message(panic.as_ref()) },
+        };
+        let _ = tell.send(Event::Failed { error });
+    };
+    let thread = std::thread::Builder::new().name(format!("stage-{stage}")).spawn(body).map_err(failed)?;
+    Ok(WorkerHandle { orders: Some(orders), thread: Some(thread) })
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
+}
+
+fn check_finite(step: usize, metrics: Metrics) -> Result<(), PipelineError> {
+    let loss = metrics.loss();
+    if loss.is_finite() { Ok(()) } else { Err(PipelineError::NotFinite { step, loss }) }
+}
+
+/// The error of the data, where there is one, explains those of the stages.
+fn prefer_data_error<T>(
+    outcome: Result<T, PipelineError>,
+    fed: std::thread::Result<Result<(), PipelineError>>,
+) -> Result<T, PipelineError> {
+    match fed {
+        Ok(Ok(())) => outcome,
+        Ok(Err(error)) => Err(error),
+        Err(panic) => Err(PipelineError::Data(panic_message(panic.as_ref()).into())),
+    }
+}
+
+/// Sends batches in at both ends of the pipeline.
+struct Feeder<'a> {
+    feed: &'a Feed,
+    count: usize,
+    stop: &'a AtomicBool,
+    steps: usize,
+    /// Whether the row may end before its steps are done.
+    early_end: bool,
+}
+
+impl Feeder<'_> {
+    fn run(&self, batches: Batches<'_>, mut first_sample: u64) -> Result<(), PipelineError> {
+        let mut microbatch = 0;
+        let mut fed = 0;
+        let mut outcome = Ok(());
+        for samples in batches.take(self.steps) {
+            if self.stop.load(Ordering::Relaxed) && self.early_end {
+                break;
+            }
+            let samples = match samples {
+                Ok(samples) => samples,
+                Err(error) => {
+                    outcome = Err(PipelineError::Data(error));
+                    break;
+                }
+            };
+            let of_step = samples.labels.len() as u64;
+            for (input, labels) in messages(samples, self.count, microbatch, first_sample) {
+                // Where the pipeline has ended, its own error is told.
+                if self.feed.labels.blocking_send(labels).is_err() || self.feed.inputs.blocking_send(input).is_err() {
+                    return Ok(());
+                }
+                microbatch += 1;
+            }
+            first_sample += of_step;
+            fed += 1;
+        }
+        if fed < self.steps {
+            let _ = self.feed.inputs.blocking_send(Message::End { steps: fed });
+        }
+        outcome
+    }
+}
+
+/// Gathers the metrics of microbatches into those of steps.
+struct StepCounter {
+    sizes: Vec<usize>,
+    step: usize,
+    current: Metrics,
+    total: Metrics,
+}
+
+impl StepCounter {
+    fn new(sizes: Vec<usize>) -> Self {
+        Self { sizes, step: 0, current: Metrics::default(), total: Metrics::default() }
+    }
+
+    /// The step that ends with these metrics, if one does.
+    fn add(&mut self, metrics: Metrics) -> Option<(usize, Metrics)> {
+        self.current.add(metrics);
+        self.total.add(metrics);
+        if self.current.samples < self.sizes.get(self.step).copied().unwrap_or(usize::MAX) {
+            return None;
+        }
+        let step = self.step;
+        self.step += 1;
+        Some((step, std::mem::take(&mut self.current)))
+    }
+}

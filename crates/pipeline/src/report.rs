@@ -1,0 +1,115 @@
+//! What a stage counted while it worked.
+
+use std::time::{Duration, Instant};
+
+use brigade_devices::Purpose;
+
+use crate::schedule::{Action, Verb};
+
+/// One action as it happened.
+#[derive(Debug, Clone, Copy)]
+pub struct Record {
+    /// What.
+    pub action: Action,
+    /// In which cycle: forward of microbatch b (from 1) at stage s (from 1) is in cycle b + s − 1 where nothing waits.
+    pub cycle: u64,
+    /// When the device started on it.
+    pub start: Instant,
+    /// When it was found finished.
+    pub end: Instant,
+}
+
+/// Actions of one verb.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    /// How many.
+    pub count: usize,
+    /// Their time on the device, in all.
+    pub time: Duration,
+}
+
+impl Tally {
+    /// Seconds of one action on average; 0 where there was none.
+    pub fn mean_seconds(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.time.as_secs_f64() / self.count as f64 }
+    }
+}
+
+/// What a stage counted in one segment.
+#[derive(Debug, Clone)]
+pub struct StageReport {
+    /// Which stage, from 0.
+    pub stage: usize,
+    /// Forwards.
+    pub forward: Tally,
+    /// Backwards.
+    pub backward: Tally,
+    /// Updates.
+    pub update: Tally,
+    /// Time spent waiting for a neighbour's message with nothing in flight.
+    pub waited: Duration,
+    /// Bytes of activations sent to the next stage.
+    pub activation_bytes: u64,
+    /// Bytes of gradients sent to the previous stage.
+    pub gradient_bytes: u64,
+    /// Updates between a microbatch's forward and its own update.
+    pub staleness: usize,
+    /// Most bytes that the device had allocated.
+    pub peak_bytes: u64,
+    /// Bytes allocated, by purpose.
+    pub bytes: Vec<(Purpose, u64)>,
+    /// Every action, where they were asked for.
+    pub records: Vec<Record>,
+}
+
+impl StageReport {
+    pub(crate) fn new(stage: usize) -> Self {
+        Self {
+            stage,
+            forward: Tally::default(),
+            backward: Tally::default(),
+            update: Tally::default(),
+            waited: Duration::ZERO,
+            activation_bytes: 0,
+            gradient_bytes: 0,
+            staleness: 0,
+            peak_bytes: 0,
+            bytes: Vec::new(),
+            records: Vec::new(),
+        }
+    }
+
+    pub(crate) fn count(&mut self, verb: Verb, time: Duration) {
+        let tally = match verb {
+            Verb::Forward => &mut self.forward,
+            Verb::Backward => &mut self.backward,
+            Verb::Update => &mut self.update,
+        };
+        tally.count += 1;
+        tally.time += time;
+    }
+
+    /// Time on the device.
+    pub fn busy(&self) -> Duration {
+        self.forward.time + self.backward.time + self.update.time
+    }
+
+    /// Adds the counts of a later segment of the same stage.
+    pub fn absorb(&mut self, later: Self) {
+        for (mine, theirs) in [
+            (&mut self.forward, later.forward),
+            (&mut self.backward, later.backward),
+            (&mut self.update, later.update),
+        ] {
+            mine.count += theirs.count;
+            mine.time += theirs.time;
+        }
+        self.waited += later.waited;
+        self.activation_bytes += later.activation_bytes;
+        self.gradient_bytes += later.gradient_bytes;
+        self.staleness = later.staleness;
+        self.peak_bytes = later.peak_bytes;
+        self.bytes = later.bytes;
+        self.records.extend(later.records);
+    }
+}

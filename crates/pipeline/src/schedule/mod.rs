@@ -1,0 +1,177 @@
+//! The schedule family: for every stage the ordered row of its actions, as a pure function.
+//!
+//! A stage first runs `warmup` forwards, then alternates backward and forward; the members of the family differ in
+//! the warm-up and in whether a step ends with a flush. The worker, the simulator, the tests and the pictures all
+//! read the rows that [`Schedule::row`] gives.
+
+mod action;
+mod simulate;
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use action::{Action, Verb};
+pub use simulate::{Deadlock, Durations, Span, Timeline, simulate};
+
+/// The members of the family, by their names on the command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Never flushes; every transfer has a cycle of its own (Kawaguchi 2018, Mori et al. 2017).
+    LayerBlockWise,
+    /// Never flushes; a transfer is waited for (PipeDream's order, Narayanan et al. 2019).
+    #[serde(rename = "1f1b-async")]
+    OneForwardOneBackwardAsync,
+    /// All forwards, then all backwards, then a flush (GPipe, Huang et al. 2019).
+    #[serde(rename = "gpipe")]
+    GPipe,
+    /// One forward, one backward, then a flush (PipeDream-Flush, Narayanan et al. 2021).
+    #[serde(rename = "1f1b")]
+    OneForwardOneBackward,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 4] =
+        [Self::LayerBlockWise, Self::OneForwardOneBackwardAsync, Self::GPipe, Self::OneForwardOneBackward];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LayerBlockWise => "layer-block-wise",
+            Self::OneForwardOneBackwardAsync => "1f1b-async",
+            Self::GPipe => "gpipe",
+            Self::OneForwardOneBackward => "1f1b",
+        }
+    }
+
+    /// Whether every step ends with a flush, so that no weights are stale.
+    pub const fn flushes(self) -> bool {
+        matches!(self, Self::GPipe | Self::OneForwardOneBackward)
+    }
+
+    /// Cycles that a transfer has to itself on each link.
+    const fn slack(self) -> usize {
+        matches!(self, Self::LayerBlockWise) as usize
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A schedule that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("there is no schedule `{0}`; known are: {known}", known = Kind::ALL.map(Kind::name).join(", "))]
+pub struct UnknownSchedule(pub String);
+
+impl FromStr for Kind {
+    type Err = UnknownSchedule;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| UnknownSchedule(name.to_owned()))
+    }
+}
+
+/// A member of the family for a number of stages. Stages count from 0 here; the papers' s is `stage + 1`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Schedule {
+    /// Which member.
+    pub kind: Kind,
+    /// Number of stages, P.
+    pub stages: usize,
+}
+
+impl Schedule {
+    /// The schedule `kind` over `stages` stages.
+    pub const fn new(kind: Kind, stages: usize) -> Self {
+        Self { kind, stages }
+    }
+
+    /// Forwards that a stage runs before its first backward: the activation sets it holds at most. `microbatches`
+    /// is the largest number of microbatches in a step, which bounds the flushing kinds.
+    ///
+    /// warmup(s) = 1 + Σ over the links at or after s of (1 + slack).
+    pub fn warmup(&self, stage: usize, microbatches: usize) -> usize {
+        let links_after = self.stages - 1 - stage;
+        let unbounded = 1 + links_after * (1 + self.kind.slack());
+        match self.kind {
+            Kind::LayerBlockWise | Kind::OneForwardOneBackwardAsync => unbounded,
+            Kind::GPipe => microbatches,
+            Kind::OneForwardOneBackward => unbounded.min(microbatches),
+        }
+    }
+
+    /// Updates between a microbatch's forward and its own update, with one microbatch a step.
+    pub fn staleness(&self, stage: usize) -> usize {
+        if self.kind.flushes() { 0 } else { self.warmup(stage, 1) - 1 }
+    }
+
+    /// Messages that a link's channel must hold in each direction, for the link after `stage`, so that no schedule
+    /// of the family deadlocks and a sender never waits for a receiver that is on time.
+    pub fn capacity(&self, stage: usize, microbatches: usize) -> usize {
+        (self.warmup(stage, microbatches) - self.warmup(stage + 1, microbatches)).max(1)
+    }
+
+    /// The row of a stage over a segment: `steps[i]` is the number of microbatches of step i. The segment starts
+    /// with empty pipes and ends with empty pipes.
+    pub fn row(&self, stage: usize, steps: &[usize]) -> Vec<Action> {
+        if self.kind.flushes() {
+            let mut first = 0;
+            let mut row = Vec::new();
+            for (step, &count) in steps.iter().enumerate() {
+                let boundaries = [Boundary { step, last: first + count - 1 }];
+                alternate(self.warmup(stage, count), first..first + count, &boundaries, &mut row);
+                first += count;
+            }
+            row
+        } else {
+            let boundaries = boundaries(steps);
+            let mut row = Vec::new();
+            alternate(self.warmup(stage, usize::MAX), 0..steps.iter().sum(), &boundaries, &mut row);
+            row
+        }
+    }
+}
+
+/// Where a step ends: after the backward of its last microbatch.
+struct Boundary {
+    step: usize,
+    last: usize,
+}
+
+fn boundaries(steps: &[usize]) -> Vec<Boundary> {
+    let mut next = 0;
+    steps
+        .iter()
+        .enumerate()
+        .map(|(step, &count)| {
+            next += count;
+            Boundary { step, last: next - 1 }
+        })
+        .collect()
+}
+
+/// `warmup` forwards, then a backward and a forward in turn, then the backwards that are left; an update after the
+/// backward that ends a step.
+fn alternate(warmup: usize, microbatches: Range<usize>, boundaries: &[Boundary], row: &mut Vec<Action>) {
+    let mut forwards = microbatches.clone();
+    let mut boundaries = boundaries.iter().peekable();
+    row.extend(forwards.by_ref().take(warmup).map(Action::forward));
+    for microbatch in microbatches {
+        row.push(Action::backward(microbatch));
+        if let Some(boundary) = boundaries.next_if(|boundary| boundary.last == microbatch) {
+            row.push(Action::update(boundary.step));
+        }
+        row.extend(forwards.next().map(Action::forward));
+    }
+}
+
+#[cfg(test)]
+mod tests;

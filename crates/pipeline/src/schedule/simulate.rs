@@ -1,0 +1,150 @@
+//! What a schedule does in time, with given durations of actions: the timeline, or the deadlock.
+
+use std::collections::BTreeMap;
+
+use super::{Action, Schedule, Verb};
+
+/// Durations of one stage's actions, in any unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Durations {
+    /// One forward.
+    pub forward: f64,
+    /// One backward.
+    pub backward: f64,
+    /// One update.
+    pub update: f64,
+}
+
+/// One action on the timeline.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Span {
+    /// What.
+    pub action: Action,
+    /// When it starts.
+    pub start: f64,
+    /// When it ends.
+    pub end: f64,
+}
+
+/// What every stage does, and when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeline {
+    /// For every stage its actions in order.
+    pub rows: Vec<Vec<Span>>,
+}
+
+impl Timeline {
+    /// End of the last action.
+    pub fn makespan(&self) -> f64 {
+        self.rows.iter().flatten().map(|span| span.end).fold(0.0, f64::max)
+    }
+}
+
+/// A schedule that cannot go on: for every stage the action it waits at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deadlock {
+    /// The action each stage waits at; `None` where the stage has finished.
+    pub waiting: Vec<Option<Action>>,
+}
+
+/// Runs the rows of `schedule` as soon as their inputs are there. Links hold `capacity(link)` messages in each
+/// direction; a sender whose link is full waits until the receiver has taken one. `transfer` is the time a message
+/// is under way.
+///
+/// # Errors
+/// Where no stage can go on before all rows are done.
+pub fn simulate(
+    schedule: &Schedule,
+    steps: &[usize],
+    durations: &[Durations],
+    transfer: f64,
+    capacity: impl Fn(usize) -> usize,
+) -> Result<Timeline, Deadlock> {
+    let plans: Vec<Vec<Action>> = (0..schedule.stages).map(|stage| schedule.row(stage, steps)).collect();
+    let mut state = State {
+        rows: vec![Vec::new(); schedule.stages],
+        free_at: vec![0.0; schedule.stages],
+        sent: BTreeMap::new(),
+        taken: BTreeMap::new(),
+    };
+    loop {
+        let mut progressed = false;
+        for stage in 0..schedule.stages {
+            while let Some(&action) = plans[stage].get(state.rows[stage].len()) {
+                let last_stage = schedule.stages - 1;
+                if !state.step(stage, last_stage, action, &durations[stage], transfer, &capacity) {
+                    break;
+                }
+                progressed = true;
+            }
+        }
+        let waiting: Vec<_> =
+            plans.iter().zip(&state.rows).map(|(plan, done)| plan.get(done.len()).copied()).collect();
+        if waiting.iter().all(Option::is_none) {
+            return Ok(Timeline { rows: state.rows });
+        }
+        if !progressed {
+            return Err(Deadlock { waiting });
+        }
+    }
+}
+
+/// A channel: the stage that sends, and in which direction.
+type Channel = (usize, Verb);
+
+struct State {
+    rows: Vec<Vec<Span>>,
+    free_at: Vec<f64>,
+    /// When each message of a channel arrived, in order.
+    sent: BTreeMap<Channel, Vec<f64>>,
+    /// When each message of a channel was taken, in order.
+    taken: BTreeMap<Channel, Vec<f64>>,
+}
+
+impl State {
+    /// Runs `action` on `stage` where its input has come and its output has room; says whether it could.
+    fn step(
+        &mut self,
+        stage: usize,
+        last_stage: usize,
+        action: Action,
+        durations: &Durations,
+        transfer: f64,
+        capacity: &impl Fn(usize) -> usize,
+    ) -> bool {
+        let (input, output, duration) = match action.verb {
+            Verb::Forward => {
+                let input = (stage > 0).then(|| (stage - 1, Verb::Forward));
+                (input, (stage < last_stage).then_some((stage, stage)), durations.forward)
+            }
+            Verb::Backward => {
+                let input = (stage < last_stage).then(|| (stage + 1, Verb::Backward));
+                (input, (stage > 0).then(|| (stage, stage - 1)), durations.backward)
+            }
+            Verb::Update => (None, None, durations.update),
+        };
+        let mut start = self.free_at[stage];
+        if let Some(channel) = input {
+            let position = self.taken.get(&channel).map_or(0, Vec::len);
+            let Some(&arrived) = self.sent.get(&channel).and_then(|sent| sent.get(position)) else { return false };
+            start = start.max(arrived);
+        }
+        let mut end = start + duration;
+        if let Some((sender, link)) = output {
+            // The message enters the channel once the one `capacity` places before it has been taken.
+            let channel = (sender, action.verb);
+            let position = self.sent.get(&channel).map_or(0, Vec::len);
+            if let Some(earlier) = position.checked_sub(capacity(link)) {
+                let Some(&room) = self.taken.get(&channel).and_then(|taken| taken.get(earlier)) else { return false };
+                end = end.max(room);
+            }
+            self.sent.entry(channel).or_default().push(end + transfer);
+        }
+        if let Some(channel) = input {
+            self.taken.entry(channel).or_default().push(start);
+        }
+        self.rows[stage].push(Span { action, start, end });
+        self.free_at[stage] = end;
+        true
+    }
+}

@@ -1,0 +1,124 @@
+//! The family's table, held for every P = 1…8 and M = 1…16.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+
+const UNIT: Durations = Durations { forward: 1.0, backward: 1.0, update: 0.0 };
+
+fn every_schedule() -> impl Iterator<Item = (Schedule, usize)> {
+    Kind::ALL.into_iter().flat_map(|kind| {
+        (1..=8).flat_map(move |stages| (1..=16).map(move |microbatches| (Schedule::new(kind, stages), microbatches)))
+    })
+}
+
+#[test]
+fn rows_print_as_in_the_papers() {
+    let print = |kind, stage, steps: &[usize]| {
+        let row = Schedule::new(kind, 3).row(stage, steps);
+        row.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(print(Kind::OneForwardOneBackward, 0, &[4]), "F0 F1 F2 B0 F3 B1 B2 B3 U0");
+    assert_eq!(print(Kind::GPipe, 2, &[2, 1]), "F0 F1 B0 B1 U0 F2 B2 U1");
+    assert_eq!(print(Kind::LayerBlockWise, 1, &[1; 5]), "F0 F1 F2 B0 U0 F3 B1 U1 F4 B2 U2 B3 U3 B4 U4");
+    assert_eq!(print(Kind::OneForwardOneBackwardAsync, 2, &[1; 3]), "F0 B0 U0 F1 B1 U1 F2 B2 U2");
+}
+
+#[test]
+fn no_schedule_deadlocks_with_links_of_the_computed_capacity() {
+    for (schedule, microbatches) in every_schedule() {
+        let steps = vec![microbatches; 40 / microbatches + 2];
+        let capacity = |link| schedule.capacity(link, microbatches);
+        let durations = vec![UNIT; schedule.stages];
+        let run = simulate(&schedule, &steps, &durations, 0.0, capacity);
+        assert!(run.is_ok(), "{schedule:?}, {microbatches} microbatches: {run:?}");
+    }
+}
+
+#[test]
+fn activation_sets_and_staleness_are_those_of_the_table() {
+    for (schedule, microbatches) in every_schedule() {
+        let p = schedule.stages;
+        let steps = vec![microbatches; 40 / microbatches + 2];
+        for stage in 0..p {
+            let s = stage + 1;
+            let sets = match schedule.kind {
+                Kind::LayerBlockWise => 2 * p - 2 * s + 1,
+                Kind::OneForwardOneBackwardAsync => p - s + 1,
+                Kind::GPipe => microbatches,
+                Kind::OneForwardOneBackward => microbatches.min(p - s + 1),
+            };
+            let row = schedule.row(stage, &steps);
+            assert_eq!(most_in_flight(&row), sets, "{schedule:?} stage {stage}");
+            assert_eq!(schedule.warmup(stage, microbatches), sets);
+            if microbatches == 1 || schedule.kind.flushes() {
+                let staleness = match schedule.kind {
+                    Kind::LayerBlockWise => 2 * (p - s),
+                    Kind::OneForwardOneBackwardAsync => p - s,
+                    Kind::GPipe | Kind::OneForwardOneBackward => 0,
+                };
+                assert_eq!(measured_staleness(&row, microbatches), staleness, "{schedule:?} stage {stage}");
+                assert_eq!(schedule.staleness(stage), staleness);
+            }
+        }
+    }
+}
+
+/// Most microbatches whose forward is done and whose backward is not.
+fn most_in_flight(row: &[Action]) -> usize {
+    let mut in_flight = 0usize;
+    let mut most = 0;
+    for action in row {
+        match action.verb {
+            Verb::Forward => in_flight += 1,
+            Verb::Backward => in_flight -= 1,
+            Verb::Update => {}
+        }
+        most = most.max(in_flight);
+    }
+    most
+}
+
+/// Updates between a forward and the update of its own step, at the middle of the row.
+fn measured_staleness(row: &[Action], microbatches: usize) -> usize {
+    let step = row.iter().filter(|action| action.verb == Verb::Update).count() / 2;
+    let forward = row.iter().position(|&action| action == Action::forward(step * microbatches)).unwrap();
+    let update = row.iter().position(|&action| action == Action::update(step)).unwrap();
+    row[forward..update].iter().filter(|action| action.verb == Verb::Update).count()
+}
+
+#[test]
+fn a_row_cut_short_is_the_row_of_fewer_steps_until_its_forwards_run_out() {
+    for (schedule, microbatches) in every_schedule() {
+        let (long, short) = (vec![microbatches; 6], vec![microbatches; 3]);
+        for stage in 0..schedule.stages {
+            let (long, short) = (schedule.row(stage, &long), schedule.row(stage, &short));
+            let end = long.iter().position(|&action| action == Action::forward(3 * microbatches)).unwrap();
+            assert_eq!(long[..end], short[..end], "{schedule:?} stage {stage}");
+        }
+    }
+}
+
+#[test]
+fn flushing_schedules_take_the_published_time() {
+    // 1F1B and GPipe over P equal stages and M microbatches: (M + P − 1)(forward + backward).
+    for kind in [Kind::GPipe, Kind::OneForwardOneBackward] {
+        for (p, m) in [(2, 4), (4, 8), (8, 16)] {
+            let schedule = Schedule::new(kind, p);
+            let durations = vec![Durations { forward: 1.0, backward: 2.0, update: 0.0 }; p];
+            let run = simulate(&schedule, &[m], &durations, 0.0, |link| schedule.capacity(link, m)).unwrap();
+            assert!((run.makespan() - 3.0 * (m + p - 1) as f64).abs() < 1e-9, "{kind} {p} {m}: {}", run.makespan());
+        }
+    }
+}
+
+#[test]
+fn slack_hides_a_transfer_behind_computing() {
+    let steps = [1; 200];
+    let durations = [Durations { forward: 1.0, backward: 1.0, update: 0.0 }; 4];
+    let time = |kind| {
+        let schedule = Schedule::new(kind, 4);
+        simulate(&schedule, &steps, &durations, 0.4, |link| schedule.capacity(link, 1)).unwrap().makespan() / 400.0
+    };
+    assert!(time(Kind::LayerBlockWise) < 1.05, "{}", time(Kind::LayerBlockWise));
+    assert!(time(Kind::OneForwardOneBackwardAsync) > 1.15, "{}", time(Kind::OneForwardOneBackwardAsync));
+}

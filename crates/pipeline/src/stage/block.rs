@@ -1,0 +1,219 @@
+//! The stage itself: parameters, prepared programs, submissions. It knows no thread and no link.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brigade_devices::{Completion, DeviceError, Executor, ProgramId, Ticket};
+use brigade_kernels::{Operation, Scalars, Tensor};
+
+use super::buffers::Buffers;
+use super::layout::{Extent, Layout};
+use super::programs::{Block, Key};
+use crate::model::Sequential;
+use crate::{PipelineError, Tag};
+
+/// How long a submission may take before the device counts as hung. Software adapters run a whole VGG-F backward in
+/// one submission, which takes tens of seconds there.
+const SUBMISSION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What a stage is built with besides its layers and its executor.
+pub(crate) struct StageOptions {
+    /// The stage's place, from 0.
+    pub(crate) index: usize,
+    /// Whether it computes the loss.
+    pub(crate) last: bool,
+    /// Activation sets.
+    pub(crate) sets: usize,
+    /// Most samples of a microbatch.
+    pub(crate) samples: usize,
+    /// Staging slots in flight.
+    pub(crate) depth: usize,
+    /// Seed of the run.
+    pub(crate) seed: u64,
+    /// The loss.
+    pub(crate) loss: Arc<dyn Operation>,
+    /// The optimiser.
+    pub(crate) optimiser: Arc<dyn Operation>,
+}
+
+/// A parameter's values, or its momentum, read from or written to a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Parameter {
+    /// `conv1.weight`.
+    pub(crate) name: String,
+    pub(crate) dims: Vec<usize>,
+    pub(crate) weights: Vec<f32>,
+    pub(crate) momentum: Vec<f32>,
+}
+
+/// A layer-block on its executor.
+pub(crate) struct Stage {
+    pub(crate) index: usize,
+    executor: Box<dyn Executor>,
+    block: Block,
+    buffers: Buffers,
+    programs: HashMap<Key, ProgramId>,
+    depth: usize,
+    seed: u64,
+}
+
+impl Stage {
+    /// Allocates the stage's buffers and gives the parameters their first values.
+    pub(crate) fn new(
+        model: &Sequential,
+        range: Range<usize>,
+        mut executor: Box<dyn Executor>,
+        options: StageOptions,
+    ) -> Result<Self, PipelineError> {
+        let index = options.index;
+        let on_device = |source| PipelineError::Device { stage: index, source };
+        let extent = Extent {
+            samples: options.samples,
+            sets: options.sets,
+            buffer_elements: usize::try_from(executor.info().limits.buffer_bytes / 4).unwrap_or(usize::MAX),
+            last: options.last,
+        };
+        let layout = Layout::new(model, range.clone(), extent).map_err(PipelineError::Shape)?;
+        let buffers = Buffers::allocate(layout, executor.as_mut()).map_err(on_device)?;
+        let layers = model.layers[range.clone()].to_vec();
+        let first_trained = layers.iter().position(|layer| !layer.parameters.is_empty()).unwrap_or(layers.len());
+        let block = Block {
+            layers,
+            stop: (index == 0).then_some(first_trained),
+            loss: options.last.then_some(options.loss),
+            optimiser: options.optimiser,
+        };
+        let programs = HashMap::new();
+        let mut stage = Self { index, executor, block, buffers, programs, depth: options.depth, seed: options.seed };
+        stage.initialise(model, range)?;
+        Ok(stage)
+    }
+
+    fn initialise(&mut self, model: &Sequential, range: Range<usize>) -> Result<(), PipelineError> {
+        let first = range.clone().flat_map(|index| model.initial_values(index, self.seed));
+        let values: Vec<Vec<f32>> = first.collect();
+        for (index, weights) in values.iter().enumerate() {
+            self.write(index, Tensor::W, weights)?;
+        }
+        Ok(())
+    }
+
+    /// The executor, for what it says of itself.
+    pub(crate) fn executor(&self) -> &dyn Executor {
+        self.executor.as_ref()
+    }
+
+    /// Activation sets of the stage.
+    pub(crate) fn sets(&self) -> usize {
+        self.buffers.layout.sets
+    }
+
+    /// Submits the forward of a microbatch into its activation set.
+    pub(crate) fn forward(&mut self, tag: &Tag, input: &[u8]) -> Result<Ticket, PipelineError> {
+        let key = Key::Forward { set: tag.microbatch % self.sets(), samples: tag.samples };
+        self.submit(key, self.scalars(tag, true), &[input])
+    }
+
+    /// Submits the backward of a microbatch. `received` is the gradient of the stage's output, or on the last stage
+    /// the labels.
+    pub(crate) fn backward(&mut self, tag: &Tag, received: &[u8]) -> Result<Ticket, PipelineError> {
+        let key = Key::Backward { set: tag.microbatch % self.sets(), samples: tag.samples };
+        self.submit(key, self.scalars(tag, true), &[received])
+    }
+
+    /// Submits a forward that nothing follows; `labels` are for the last stage.
+    pub(crate) fn evaluate(&mut self, tag: &Tag, input: &[u8], labels: Option<&[u8]>) -> Result<Ticket, PipelineError> {
+        let parts: Vec<&[u8]> = std::iter::once(input).chain(labels).collect();
+        self.submit(Key::Evaluate { samples: tag.samples }, self.scalars(tag, false), &parts)
+    }
+
+    /// Submits the update of all weights.
+    pub(crate) fn update(&mut self, learning_rate: f32) -> Result<Ticket, PipelineError> {
+        self.submit(Key::Update, Scalars { learning_rate, seed: self.seed, ..Scalars::new() }, &[])
+    }
+
+    /// Whether a submission has finished.
+    pub(crate) fn is_finished(&mut self, ticket: &Ticket) -> Result<bool, PipelineError> {
+        self.executor.is_finished(ticket).map_err(|source| PipelineError::Device { stage: self.index, source })
+    }
+
+    /// Waits for a submission.
+    pub(crate) fn wait(&mut self, ticket: Ticket) -> Result<Completion, PipelineError> {
+        let waited = self.executor.wait(ticket, SUBMISSION_TIMEOUT);
+        waited.map_err(|source| PipelineError::Device { stage: self.index, source })
+    }
+
+    fn scalars(&self, tag: &Tag, training: bool) -> Scalars {
+        Scalars {
+            learning_rate: 0.0,
+            gradient_scale: 1.0 / tag.step_samples as f32,
+            first_sample: tag.first_sample,
+            seed: self.seed,
+            training,
+        }
+    }
+
+    fn submit(&mut self, key: Key, scalars: Scalars, parts: &[&[u8]]) -> Result<Ticket, PipelineError> {
+        let stage = self.index;
+        self.try_submit(key, scalars, parts).map_err(|source| PipelineError::Device { stage, source })
+    }
+
+    fn try_submit(&mut self, key: Key, scalars: Scalars, parts: &[&[u8]]) -> Result<Ticket, DeviceError> {
+        let program = match self.programs.get(&key) {
+            Some(&program) => program,
+            None => self.prepare(key)?,
+        };
+        let mut upload = self.executor.upload(program)?;
+        let scalars = scalars.to_bytes();
+        upload.write(0, &scalars);
+        let mut offset = scalars.len();
+        for part in parts {
+            upload.write(offset, part);
+            offset += part.len();
+        }
+        self.executor.submit(program, Some(upload))
+    }
+
+    fn prepare(&mut self, key: Key) -> Result<ProgramId, DeviceError> {
+        let program = self.executor.prepare(&self.block.program(key, &self.buffers), self.depth)?;
+        self.programs.insert(key, program);
+        Ok(program)
+    }
+
+    /// Reads every parameter with its momentum, in the order of the layers.
+    pub(crate) fn parameters(&mut self) -> Result<Vec<Parameter>, PipelineError> {
+        let mut read = |index: usize, tensor: Tensor| -> Result<Vec<f32>, PipelineError> {
+            let slice = self.buffers.parameter(&self.buffers.layout.parameters[index], tensor);
+            let bytes = self.executor.read(slice);
+            let bytes = bytes.map_err(|source| PipelineError::Device { stage: self.index, source })?;
+            Ok(bytemuck::pod_collect_to_vec(&bytes))
+        };
+        let placed = self.buffers.layout.parameters.iter().enumerate();
+        placed
+            .map(|(index, placed)| {
+                let (weights, momentum) = (read(index, Tensor::W)?, read(index, Tensor::V)?);
+                Ok(Parameter { name: placed.name.clone(), dims: placed.dims.clone(), weights, momentum })
+            })
+            .collect()
+    }
+
+    /// Overwrites the parameters that are named, with their momentum.
+    pub(crate) fn set_parameters(&mut self, parameters: &[Parameter]) -> Result<(), PipelineError> {
+        for index in 0..self.buffers.layout.parameters.len() {
+            let name = &self.buffers.layout.parameters[index].name;
+            if let Some(parameter) = parameters.iter().find(|parameter| parameter.name == *name) {
+                self.write(index, Tensor::W, &parameter.weights)?;
+                self.write(index, Tensor::V, &parameter.momentum)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, index: usize, tensor: Tensor, values: &[f32]) -> Result<(), PipelineError> {
+        let slice = self.buffers.parameter(&self.buffers.layout.parameters[index], tensor);
+        let written = self.executor.write(slice, bytemuck::cast_slice(values));
+        written.map_err(|source| PipelineError::Device { stage: self.index, source })
+    }
+}

@@ -1,0 +1,106 @@
+//! A stage's buffers on its executor, and where each tensor of a layer is.
+
+use brigade_devices::{BufferId, DeviceError, Executor, Slice};
+use brigade_kernels::{Problem, Scalars, Tensor};
+
+use super::layout::{Layout, Place, PlacedParameter};
+use crate::model::Layer;
+
+/// The buffers of a [`Layout`], allocated.
+pub(crate) struct Buffers {
+    pub(crate) layout: Layout,
+    shared: Vec<BufferId>,
+    /// `sets[i][j]` is buffer j of activation set i.
+    sets: Vec<Vec<BufferId>>,
+}
+
+impl Buffers {
+    pub(crate) fn allocate(layout: Layout, executor: &mut dyn Executor) -> Result<Self, DeviceError> {
+        let mut allocate = |needs: &[super::layout::Need]| -> Result<Vec<BufferId>, DeviceError> {
+            needs.iter().map(|need| executor.allocate(need.elements, need.purpose)).collect()
+        };
+        let shared = allocate(&layout.shared)?;
+        let sets = (0..layout.sets).map(|_| allocate(&layout.per_set)).collect::<Result<_, _>>()?;
+        Ok(Self { layout, shared, sets })
+    }
+
+    /// The stage's input of `elements` elements.
+    pub(crate) fn input(&self, set: usize, elements: usize) -> Slice {
+        self.at(self.layout.input, set, elements)
+    }
+
+    /// The output of layer `l`.
+    pub(crate) fn output(&self, set: usize, l: usize, elements: usize) -> Slice {
+        self.at(self.layout.outputs[l], set, elements)
+    }
+
+    /// The gradient of layer `l`'s input; that of the stage's output is the one of `l` = number of layers.
+    pub(crate) fn gradient(&self, l: usize, elements: usize) -> Slice {
+        self.whole(self.layout.gradients[l % 2], elements)
+    }
+
+    /// What changes from step to step.
+    pub(crate) fn scalars(&self) -> Slice {
+        self.whole(self.layout.scalars, Scalars::ELEMENTS)
+    }
+
+    /// Labels of `samples` samples; only the last stage has them.
+    pub(crate) fn labels(&self, samples: usize) -> Option<Slice> {
+        self.layout.loss.map(|[labels, _]| self.whole(labels, samples))
+    }
+
+    /// Metrics of `samples` samples; only the last stage has them.
+    pub(crate) fn metrics(&self, samples: usize) -> Option<Slice> {
+        self.layout.loss.map(|[_, metrics]| self.whole(metrics, 2 * samples))
+    }
+
+    /// A parameter's weights, or its momentum.
+    pub(crate) fn parameter(&self, parameter: &PlacedParameter, tensor: Tensor) -> Slice {
+        let group = self.layout.groups[parameter.group];
+        let buffer = match tensor {
+            Tensor::Dw | Tensor::Db => group.gradients,
+            Tensor::V => group.momentum,
+            _ => group.weights,
+        };
+        Slice { buffer: self.shared[buffer], start: parameter.start, elements: parameter.elements }
+    }
+
+    /// Weights, gradients and momentum of one flat group.
+    pub(crate) fn group(&self, index: usize) -> [(Tensor, Slice); 3] {
+        let group = self.layout.groups[index];
+        [(Tensor::W, group.weights), (Tensor::Dw, group.gradients), (Tensor::V, group.momentum)]
+            .map(|(tensor, buffer)| (tensor, self.whole(buffer, group.elements)))
+    }
+
+    /// Where `tensor` of layer `l` is, for a problem on activation set `set`.
+    pub(crate) fn tensor(&self, layer: &Layer, l: usize, tensor: Tensor, set: usize, problem: Problem) -> Option<Slice> {
+        let elements = layer.operation.elements(tensor, problem).ok()?;
+        match tensor {
+            Tensor::X if l == 0 => Some(self.input(set, elements)),
+            Tensor::X => Some(self.output(set, l - 1, elements)),
+            Tensor::Y => Some(self.output(set, l, elements)),
+            Tensor::Dx => Some(self.gradient(l, elements)),
+            Tensor::Dy => Some(self.gradient(l + 1, elements)),
+            Tensor::Saved => self.layout.saved[l].map(|place| self.at(place, set, elements)),
+            Tensor::W | Tensor::Dw => self.placed(l, Tensor::W).map(|placed| self.parameter(placed, tensor)),
+            Tensor::B | Tensor::Db => self.placed(l, Tensor::B).map(|placed| self.parameter(placed, tensor)),
+            Tensor::Scalars => Some(self.scalars()),
+            Tensor::Labels | Tensor::Metrics | Tensor::V | Tensor::Workspace => None,
+        }
+    }
+
+    fn placed(&self, layer: usize, tensor: Tensor) -> Option<&PlacedParameter> {
+        self.layout.parameters.iter().find(|placed| placed.layer == layer && placed.tensor == tensor)
+    }
+
+    fn at(&self, place: Place, set: usize, elements: usize) -> Slice {
+        match place {
+            Place::Set(index) => Slice { buffer: self.sets[set][index], start: 0, elements },
+            Place::Shared(index) => self.whole(index, elements),
+        }
+    }
+
+    fn whole(&self, index: usize, elements: usize) -> Slice {
+        Slice { buffer: self.shared[index], start: 0, elements }
+    }
+}

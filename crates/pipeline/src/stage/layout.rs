@@ -1,0 +1,202 @@
+//! Which buffers a stage needs, as plain data: allocated by `buffers`, added up by `plan`.
+
+use std::ops::Range;
+
+use brigade_devices::{Purpose, Slice};
+use brigade_kernels::{Scalars, Shape, ShapeError, Tensor};
+
+use crate::model::{Layer, Sequential};
+
+/// A buffer that a stage needs once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) purpose: Purpose,
+    /// 4-byte elements.
+    pub(crate) elements: usize,
+}
+
+/// Where a tensor lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In every activation set, at this index of `Layout::per_set`: a backward pass will read it.
+    Set(usize),
+    /// In one buffer for all, at this index of `Layout::shared`.
+    Shared(usize),
+}
+
+/// A parameter's place in its stage's flat buffers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlacedParameter {
+    /// `conv1.weight`.
+    pub(crate) name: String,
+    pub(crate) dims: Vec<usize>,
+    /// Index of the layer within the stage.
+    pub(crate) layer: usize,
+    pub(crate) tensor: Tensor,
+    /// Which of the flat groups.
+    pub(crate) group: usize,
+    /// First element within the group.
+    pub(crate) start: usize,
+    pub(crate) elements: usize,
+}
+
+/// Flat buffers of weights, gradients and momentum that the optimiser passes over as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) elements: usize,
+    /// Indices into `Layout::shared`.
+    pub(crate) weights: usize,
+    pub(crate) gradients: usize,
+    pub(crate) momentum: usize,
+}
+
+/// Every buffer of one stage.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) shared: Vec<Need>,
+    /// Buffers that exist once in each activation set.
+    pub(crate) per_set: Vec<Need>,
+    pub(crate) sets: usize,
+    /// The stage's input.
+    pub(crate) input: Place,
+    /// Each layer's output.
+    pub(crate) outputs: Vec<Place>,
+    /// What each layer's forward keeps besides.
+    pub(crate) saved: Vec<Option<Place>>,
+    /// Gradient of layer l's input is in `gradients[l % 2]`, that of its output in `gradients[(l + 1) % 2]`.
+    pub(crate) gradients: [usize; 2],
+    pub(crate) groups: Vec<Group>,
+    pub(crate) parameters: Vec<PlacedParameter>,
+    pub(crate) scalars: usize,
+    /// Labels and metrics, on the last stage.
+    pub(crate) loss: Option<[usize; 2]>,
+}
+
+/// What shapes a layout besides the layers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    /// Most samples of a microbatch.
+    pub(crate) samples: usize,
+    /// Activation sets.
+    pub(crate) sets: usize,
+    /// Largest buffer of the device, in elements.
+    pub(crate) buffer_elements: usize,
+    /// Whether the loss is computed here.
+    pub(crate) last: bool,
+}
+
+impl Layout {
+    pub(crate) fn new(model: &Sequential, range: Range<usize>, extent: Extent) -> Result<Self, ShapeError> {
+        let layers = &model.layers[range];
+        let mut layout = Self {
+            shared: Vec::new(),
+            per_set: Vec::new(),
+            sets: extent.sets,
+            input: Place::Shared(0),
+            outputs: Vec::new(),
+            saved: Vec::new(),
+            gradients: [0; 2],
+            groups: Vec::new(),
+            parameters: Vec::new(),
+            scalars: 0,
+            loss: None,
+        };
+        layout.place_activations(layers, extent)?;
+        layout.place_gradients(layers, extent.samples)?;
+        layout.place_parameters(layers, extent.buffer_elements)?;
+        layout.scalars = layout.share(Purpose::Small, Scalars::ELEMENTS);
+        layout.loss = extent
+            .last
+            .then(|| [layout.share(Purpose::Small, extent.samples), layout.share(Purpose::Small, 2 * extent.samples)]);
+        Ok(layout)
+    }
+
+    /// Bytes by purpose, without the staging rings.
+    pub(crate) fn bytes(&self, purpose: Purpose) -> u64 {
+        let sum = |needs: &[Need]| -> u64 {
+            needs.iter().filter(|need| need.purpose == purpose).map(|need| 4 * need.elements as u64).sum()
+        };
+        sum(&self.shared) + self.sets as u64 * sum(&self.per_set)
+    }
+
+    fn share(&mut self, purpose: Purpose, elements: usize) -> usize {
+        self.shared.push(Need { purpose, elements });
+        self.shared.len() - 1
+    }
+
+    fn place_activations(&mut self, layers: &[Layer], extent: Extent) -> Result<(), ShapeError> {
+        let batch = |shape: Shape| shape.elements().map(|elements| extent.samples * elements);
+        let input = batch(layers[0].input)?;
+        self.input = self.place_activation(input, layers[0].backward_reads(Tensor::X), None);
+        let mut scratch = Scratch::default();
+        for (l, layer) in layers.iter().enumerate() {
+            // The loss reads the last layer's output when the backward starts.
+            let next_reads = layers.get(l + 1).map_or(extent.last, |next| next.backward_reads(Tensor::X));
+            let kept = layer.backward_reads(Tensor::Y) || next_reads;
+            let place = self.place_activation(batch(layer.output)?, kept, Some((&mut scratch, l % 2)));
+            self.outputs.push(place);
+            let saved = layer.operation.saved(layer.input)?;
+            let saved = (saved > 0).then(|| self.keep(extent.samples * saved));
+            self.saved.push(saved);
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, elements: usize) -> Place {
+        self.per_set.push(Need { purpose: Purpose::Activations, elements });
+        Place::Set(self.per_set.len() - 1)
+    }
+
+    /// A place in the sets where a backward pass will read the tensor, else in scratch memory that grows to the
+    /// largest of its parity: the neighbours of a layer in scratch memory are never in the same buffer.
+    fn place_activation(&mut self, elements: usize, kept: bool, scratch: Option<(&mut Scratch, usize)>) -> Place {
+        if kept {
+            return self.keep(elements);
+        }
+        let Some((scratch, parity)) = scratch else {
+            return Place::Shared(self.share(Purpose::Activations, elements));
+        };
+        let index = *scratch.0[parity].get_or_insert_with(|| self.share(Purpose::Activations, 0));
+        self.shared[index].elements = self.shared[index].elements.max(elements);
+        Place::Shared(index)
+    }
+
+    fn place_gradients(&mut self, layers: &[Layer], samples: usize) -> Result<(), ShapeError> {
+        let mut elements = [samples * layers[0].input.elements()?, 0];
+        for (l, layer) in layers.iter().enumerate() {
+            let side = &mut elements[(l + 1) % 2];
+            *side = (*side).max(samples * layer.output.elements()?);
+        }
+        self.gradients = elements.map(|elements| self.share(Purpose::ActivationGradients, elements));
+        Ok(())
+    }
+
+    /// Packs the parameters into as few flat groups as the largest buffer allows, each start aligned.
+    fn place_parameters(&mut self, layers: &[Layer], buffer_elements: usize) -> Result<(), ShapeError> {
+        let mut sizes: Vec<usize> = Vec::new();
+        for (layer, of) in layers.iter().enumerate() {
+            for (name, parameter) in of.named_parameters() {
+                let elements = parameter.elements()?;
+                let padded = elements.next_multiple_of(Slice::ALIGNMENT);
+                if sizes.last().is_none_or(|&size| size + padded > buffer_elements) {
+                    sizes.push(0);
+                }
+                let group = sizes.len() - 1;
+                let (dims, tensor, start) = (parameter.dims.clone(), parameter.tensor, sizes[group]);
+                self.parameters.push(PlacedParameter { name, dims, layer, tensor, group, start, elements });
+                sizes[group] += padded;
+            }
+        }
+        for elements in sizes {
+            let weights = self.share(Purpose::Weights, elements);
+            let gradients = self.share(Purpose::Gradients, elements);
+            let momentum = self.share(Purpose::Optimiser, elements);
+            self.groups.push(Group { elements, weights, gradients, momentum });
+        }
+        Ok(())
+    }
+}
+
+/// The two scratch buffers that outputs which nobody keeps take turns in.
+#[derive(Default)]
+struct Scratch([Option<usize>; 2]);

@@ -1,0 +1,9 @@
+//! A stage: one layer-block on one executor, with the only copy of its weights.
+
+mod block;
+pub(crate) mod buffers;
+pub(crate) mod layout;
+mod programs;
+pub(crate) mod worker;
+
+pub(crate) use block::{Parameter, Stage, StageOptions};

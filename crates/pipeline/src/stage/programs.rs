@@ -1,0 +1,152 @@
+//! What a stage asks its executor to do for each kind of action.
+
+use std::sync::Arc;
+
+use brigade_devices::{Command, Program, Run, Slice};
+use brigade_kernels::{Operation, Pass, Problem, Shape, Tensor};
+
+use super::buffers::Buffers;
+use crate::model::Layer;
+
+/// A program that a stage prepares once and submits many times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    /// Forward of `samples` samples into activation set `set`.
+    Forward { set: usize, samples: usize },
+    /// Backward of `samples` samples from activation set `set`, on the last stage with the loss before it.
+    Backward { set: usize, samples: usize },
+    /// Forward of `samples` samples, on the last stage with the loss after it; nothing is kept.
+    Evaluate { samples: usize },
+    /// New weights.
+    Update,
+}
+
+/// A stage's layers and what is around them.
+pub(crate) struct Block {
+    pub(crate) layers: Vec<Layer>,
+    /// The first layer of the stage whose weights want a gradient, where the stage is the model's first: no layer
+    /// at or before it needs the gradient of its input.
+    pub(crate) stop: Option<usize>,
+    /// The loss, on the last stage.
+    pub(crate) loss: Option<Arc<dyn Operation>>,
+    /// The optimiser.
+    pub(crate) optimiser: Arc<dyn Operation>,
+}
+
+impl Block {
+    /// The program of `key` on `buffers`.
+    pub(crate) fn program(&self, key: Key, buffers: &Buffers) -> Program {
+        match key {
+            Key::Forward { set, samples } => self.forward(set, samples, buffers),
+            Key::Backward { set, samples } => self.backward(set, samples, buffers),
+            Key::Evaluate { samples } => self.evaluate(samples, buffers),
+            Key::Update => self.update(buffers),
+        }
+    }
+
+    /// Elements of the stage's input and output for one sample.
+    fn edges(&self) -> (usize, usize) {
+        let elements = |shape: Shape| shape.c * shape.h * shape.w;
+        (self.layers.first().map_or(0, |l| elements(l.input)), self.layers.last().map_or(0, |l| elements(l.output)))
+    }
+
+    fn forward(&self, set: usize, samples: usize, buffers: &Buffers) -> Program {
+        let (input, output) = self.edges();
+        let last = self.layers.len() - 1;
+        let sends = self.loss.is_none();
+        Program {
+            label: format!("F set {set}"),
+            uploads: vec![buffers.scalars(), buffers.input(set, samples * input)],
+            commands: self.forward_runs(set, samples, buffers),
+            downloads: sends.then(|| buffers.output(set, last, samples * output)).into_iter().collect(),
+        }
+    }
+
+    fn evaluate(&self, samples: usize, buffers: &Buffers) -> Program {
+        let mut program = self.forward(0, samples, buffers);
+        program.label = "evaluation".into();
+        if let Some(loss) = self.loss_run(0, samples, buffers) {
+            program.uploads.extend(buffers.labels(samples));
+            program.commands.push(loss);
+            program.downloads = buffers.metrics(samples).into_iter().collect();
+        }
+        program
+    }
+
+    fn backward(&self, set: usize, samples: usize, buffers: &Buffers) -> Program {
+        let (input, output) = self.edges();
+        let end = self.layers.len();
+        let loss = self.loss_run(set, samples, buffers);
+        let received = match &loss {
+            Some(_) => buffers.labels(samples),
+            None => Some(buffers.gradient(end, samples * output)),
+        };
+        let sent = self.stop.is_none().then(|| buffers.gradient(0, samples * input));
+        Program {
+            label: format!("B set {set}"),
+            uploads: std::iter::once(buffers.scalars()).chain(received).collect(),
+            downloads: loss.as_ref().and_then(|_| buffers.metrics(samples)).into_iter().chain(sent).collect(),
+            commands: loss.into_iter().chain(self.backward_runs(set, samples, buffers)).collect(),
+        }
+    }
+
+    fn update(&self, buffers: &Buffers) -> Program {
+        let run = |index: usize| {
+            let tensors: Vec<(Tensor, Slice)> =
+                buffers.group(index).into_iter().chain([(Tensor::Scalars, buffers.scalars())]).collect();
+            let problem = Problem { n: 1, input: Shape::vector(tensors[0].1.elements) };
+            Command::Run(Run { operation: Arc::clone(&self.optimiser), pass: Pass::Update, problem, tensors })
+        };
+        Program {
+            label: "U".into(),
+            uploads: vec![buffers.scalars()],
+            commands: (0..buffers.layout.groups.len()).map(run).collect(),
+            downloads: Vec::new(),
+        }
+    }
+
+    fn forward_runs(&self, set: usize, samples: usize, buffers: &Buffers) -> Vec<Command> {
+        let each = self.layers.iter().enumerate();
+        each.filter_map(|(l, layer)| layer_run(layer, l, Pass::Forward, set, samples, buffers)).collect()
+    }
+
+    /// From the last layer to the first: gradients of the weights, then of the input, where they are wanted.
+    fn backward_runs(&self, set: usize, samples: usize, buffers: &Buffers) -> Vec<Command> {
+        let stop = self.stop;
+        let wanted = move |l: usize, pass: Pass| match (stop, pass) {
+            (Some(stop), Pass::BackwardInput) => l > stop,
+            _ => true,
+        };
+        let each = self.layers.iter().enumerate().rev();
+        each.flat_map(|(l, layer)| [Pass::BackwardWeight, Pass::BackwardInput].map(|pass| (l, layer, pass)))
+            .filter(|&(l, _, pass)| wanted(l, pass))
+            .filter_map(|(l, layer, pass)| layer_run(layer, l, pass, set, samples, buffers))
+            .collect()
+    }
+
+    fn loss_run(&self, set: usize, samples: usize, buffers: &Buffers) -> Option<Command> {
+        let operation = self.loss.clone()?;
+        let (_, classes) = self.edges();
+        let end = self.layers.len();
+        let tensors = vec![
+            (Tensor::X, buffers.output(set, end - 1, samples * classes)),
+            (Tensor::Labels, buffers.labels(samples)?),
+            (Tensor::Scalars, buffers.scalars()),
+            (Tensor::Dx, buffers.gradient(end, samples * classes)),
+            (Tensor::Metrics, buffers.metrics(samples)?),
+        ];
+        let problem = Problem { n: samples, input: Shape::vector(classes) };
+        Some(Command::Run(Run { operation, pass: Pass::Forward, problem, tensors }))
+    }
+}
+
+fn layer_run(layer: &Layer, l: usize, pass: Pass, set: usize, samples: usize, buffers: &Buffers) -> Option<Command> {
+    let problem = Problem { n: samples, input: layer.input };
+    let uses = layer.operation.tensors(pass);
+    if uses.is_empty() {
+        return None;
+    }
+    let tensors =
+        uses.iter().filter_map(|used| Some((used.tensor, buffers.tensor(layer, l, used.tensor, set, problem)?))).collect();
+    Some(Command::Run(Run { operation: Arc::clone(&layer.operation), pass, problem, tensors }))
+}

@@ -1,0 +1,369 @@
+//! The worker: a thread of its own that walks its stage's row.
+//!
+//! It keeps up to two submissions in flight. An action whose message has already come is copied and submitted while
+//! the one before it still computes; where the message has not come, everything in flight is finished and sent on
+//! first, so that a neighbour never waits for a result that is ready.
+
+use std::collections::VecDeque;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use brigade_devices::Ticket;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{Parameter, Stage};
+use crate::link::{Ends, Message, Payload, Sender, Tag};
+use crate::report::{Record, StageReport};
+use crate::schedule::{Action, Schedule, Verb};
+use crate::train::LearningRate;
+use crate::PipelineError;
+
+/// Submissions in flight.
+const IN_FLIGHT: usize = 2;
+
+/// What a worker is told to do.
+#[derive(Debug, Clone)]
+pub(crate) enum Order {
+    /// Walk the row of a segment.
+    Train(Segment),
+    /// Run this many microbatches forward.
+    Evaluate { microbatches: usize },
+    /// Read all parameters.
+    Read,
+    /// Overwrite parameters.
+    Write(Vec<Parameter>),
+}
+
+/// A stretch of training between two moments at which the pipes are empty.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    /// Microbatches of each step.
+    pub(crate) steps: Vec<usize>,
+    /// The run's step that the segment starts with.
+    pub(crate) first_step: usize,
+    pub(crate) learning_rate: LearningRate,
+    /// Whether every action is recorded with its times.
+    pub(crate) record: bool,
+}
+
+/// What a worker tells.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The last stage computed a microbatch's loss.
+    Metrics { samples: usize, loss_sum: f64, correct: usize },
+    /// An order has been carried out.
+    Done(Box<StageReport>),
+    /// All parameters of a stage.
+    Parameters { stage: usize, parameters: Vec<Parameter> },
+    /// The worker has ended with an error.
+    Failed { error: PipelineError },
+}
+
+/// A stage with its links, on the way through a row.
+pub(crate) struct Worker {
+    stage: Stage,
+    schedule: Schedule,
+    ends: Ends,
+    events: mpsc::Sender<Event>,
+    in_flight: VecDeque<InFlight>,
+    report: StageReport,
+    record: bool,
+    clock: Clock,
+    last_finished: Option<Instant>,
+}
+
+/// A submission that has not been waited for.
+struct InFlight {
+    action: Action,
+    tag: Option<Tag>,
+    cycle: u64,
+    ticket: Ticket,
+    evaluation: bool,
+}
+
+/// The published cycles, counted as they happen: within a cycle a stage runs its backward before its forward, and a
+/// message sent in one cycle is read in a later one.
+#[derive(Default)]
+struct Clock {
+    forward: u64,
+    backward: u64,
+}
+
+impl Clock {
+    fn tick(&mut self, verb: Verb, received: u64) -> u64 {
+        match verb {
+            Verb::Forward => {
+                self.forward = (self.forward + 1).max(self.backward).max(received + 1);
+                self.forward
+            }
+            Verb::Backward => {
+                self.backward = (self.backward + 1).max(self.forward + 1).max(received + 1);
+                self.backward
+            }
+            Verb::Update => self.backward,
+        }
+    }
+}
+
+/// Whether the row goes on.
+enum Next {
+    Received(Tag, Payload),
+    End { steps: usize },
+}
+
+impl Worker {
+    pub(crate) fn new(stage: Stage, schedule: Schedule, ends: Ends, events: mpsc::Sender<Event>) -> Self {
+        let report = StageReport::new(stage.index);
+        Self {
+            stage,
+            schedule,
+            ends,
+            events,
+            in_flight: VecDeque::new(),
+            report,
+            record: false,
+            clock: Clock::default(),
+            last_finished: None,
+        }
+    }
+
+    /// Which stage, from 0.
+    pub(crate) fn stage(&self) -> usize {
+        self.stage.index
+    }
+
+    /// Carries out orders until there are no more.
+    pub(crate) async fn run(mut self, mut orders: UnboundedReceiver<Order>) -> Result<(), PipelineError> {
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Train(segment) => self.train(&segment).await?,
+                Order::Evaluate { microbatches } => self.evaluate(microbatches).await?,
+                Order::Read => {
+                    let event = Event::Parameters { stage: self.stage.index, parameters: self.stage.parameters()? };
+                    self.tell(event);
+                    continue;
+                }
+                Order::Write(parameters) => self.stage.set_parameters(&parameters)?,
+            }
+            self.finish_order();
+        }
+        Ok(())
+    }
+
+    /// Where nobody listens any more the pipeline is being dropped, and the orders end as well.
+    fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    fn finish_order(&mut self) {
+        let mut report = std::mem::replace(&mut self.report, StageReport::new(self.stage.index));
+        report.staleness = self.schedule.staleness(self.stage.index);
+        report.peak_bytes = self.stage.executor().ledger().peak_bytes();
+        report.bytes = self.stage.executor().ledger().by_purpose().collect();
+        self.tell(Event::Done(Box::new(report)));
+    }
+
+    async fn train(&mut self, segment: &Segment) -> Result<(), PipelineError> {
+        self.start(segment.record);
+        let mut row = self.schedule.row(self.stage.index, &segment.steps);
+        let mut position = 0;
+        while let Some(&action) = row.get(position) {
+            let span = tracing::trace_span!("action", stage = self.stage.index, %action);
+            match action.verb {
+                Verb::Update => {
+                    let rate = segment.learning_rate.at(segment.first_step + action.index);
+                    let ticket = span.in_scope(|| self.stage.update(rate))?;
+                    self.push(action, None, ticket).await?;
+                }
+                Verb::Forward | Verb::Backward => match self.receive(action).await? {
+                    Next::End { steps } => {
+                        self.pass_end_on(steps).await?;
+                        row = self.schedule.row(self.stage.index, &segment.steps[..steps]);
+                        continue;
+                    }
+                    Next::Received(tag, payload) => {
+                        let ticket = span.in_scope(|| match action.verb {
+                            Verb::Forward => self.stage.forward(&tag, payload.bytes()),
+                            _ => self.stage.backward(&tag, payload.bytes()),
+                        })?;
+                        drop(payload);
+                        self.push(action, Some(tag), ticket).await?;
+                    }
+                },
+            }
+            position += 1;
+        }
+        self.retire_down_to(0).await
+    }
+
+    async fn evaluate(&mut self, microbatches: usize) -> Result<(), PipelineError> {
+        self.start(false);
+        for index in 0..microbatches {
+            let action = Action::forward(index);
+            let (tag, input) = match self.receive(action).await? {
+                Next::Received(tag, input) => (tag, input),
+                Next::End { steps } => {
+                    self.pass_end_on(steps).await?;
+                    break;
+                }
+            };
+            let labels = match self.ends.to_next {
+                Some(_) => None,
+                None => match self.receive(Action::backward(index)).await? {
+                    Next::Received(_, labels) => Some(labels),
+                    Next::End { .. } => None,
+                },
+            };
+            let ticket = self.stage.evaluate(&tag, input.bytes(), labels.as_ref().map(Payload::bytes))?;
+            drop((input, labels));
+            self.push_as(action, Some(tag), ticket, true).await?;
+        }
+        self.retire_down_to(0).await
+    }
+
+    fn start(&mut self, record: bool) {
+        self.record = record;
+        self.clock = Clock::default();
+        self.last_finished = None;
+        self.report = StageReport::new(self.stage.index);
+    }
+
+    /// The message that `action` needs, checked against its tag.
+    async fn receive(&mut self, action: Action) -> Result<Next, PipelineError> {
+        let stage = self.stage.index;
+        let message = match self.ready(action.verb) {
+            Some(message) => message,
+            None => self.wait_for(action).await?,
+        };
+        match message {
+            Message::End { steps } => Ok(Next::End { steps }),
+            Message::Microbatch(tag, payload) if tag.microbatch == action.index => Ok(Next::Received(tag, payload)),
+            Message::Microbatch(tag, _) => {
+                let found = format!("microbatch {}", tag.microbatch);
+                Err(PipelineError::WrongMessage { stage, action, wanted: action.index, found })
+            }
+        }
+    }
+
+    fn channel(&mut self, verb: Verb) -> &mut crate::link::Receiver {
+        match verb {
+            Verb::Forward => &mut self.ends.upstream,
+            Verb::Backward | Verb::Update => &mut self.ends.downstream,
+        }
+    }
+
+    /// A message that has already come.
+    fn ready(&mut self, verb: Verb) -> Option<Message> {
+        self.channel(verb).try_recv().ok()
+    }
+
+    /// Sends on what is in flight, as it finishes, and then waits for the message.
+    async fn wait_for(&mut self, action: Action) -> Result<Message, PipelineError> {
+        while !self.in_flight.is_empty() {
+            self.retire().await?;
+            if let Some(message) = self.ready(action.verb) {
+                return Ok(message);
+            }
+        }
+        let started = Instant::now();
+        let message = self.channel(action.verb).recv().await;
+        self.report.waited += started.elapsed();
+        message.ok_or(PipelineError::Disconnected { stage: self.stage.index, action })
+    }
+
+    async fn push(&mut self, action: Action, tag: Option<Tag>, ticket: Ticket) -> Result<(), PipelineError> {
+        self.push_as(action, tag, ticket, false).await
+    }
+
+    async fn push_as(
+        &mut self,
+        action: Action,
+        tag: Option<Tag>,
+        ticket: Ticket,
+        evaluation: bool,
+    ) -> Result<(), PipelineError> {
+        let cycle = self.clock.tick(action.verb, tag.map_or(0, |tag| tag.cycle));
+        self.in_flight.push_back(InFlight { action, tag, cycle, ticket, evaluation });
+        self.retire_finished().await?;
+        self.retire_down_to(IN_FLIGHT).await
+    }
+
+    /// Sends on what has finished already.
+    async fn retire_finished(&mut self) -> Result<(), PipelineError> {
+        while let Some(oldest) = self.in_flight.front() {
+            if !self.stage.is_finished(&oldest.ticket)? {
+                break;
+            }
+            self.retire().await?;
+        }
+        Ok(())
+    }
+
+    async fn retire_down_to(&mut self, remaining: usize) -> Result<(), PipelineError> {
+        while self.in_flight.len() > remaining {
+            self.retire().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the oldest submission and sends on what it leaves.
+    async fn retire(&mut self) -> Result<(), PipelineError> {
+        let Some(done) = self.in_flight.pop_front() else { return Ok(()) };
+        let completion = self.stage.wait(done.ticket)?;
+        let busy = self.note_time(completion.submitted, completion.finished);
+        self.report.count(done.action.verb, completion.device_time.unwrap_or(busy));
+        if self.record {
+            let (action, cycle, end) = (done.action, done.cycle, completion.finished);
+            self.report.records.push(Record { action, cycle, start: end - busy, end });
+        }
+        let (Some(tag), Some(download)) = (done.tag, completion.download) else { return Ok(()) };
+        let tag = Tag { cycle: done.cycle, ..tag };
+        if self.ends.to_next.is_none() && (done.evaluation || done.action.verb == Verb::Backward) {
+            let metrics: Vec<f32> = bytemuck::pod_collect_to_vec(&download[..8 * tag.samples]);
+            let (losses, correct) = metrics.split_at(tag.samples);
+            let loss_sum = losses.iter().map(|&loss| f64::from(loss)).sum();
+            let correct = correct.iter().filter(|&&right| right > 0.5).count();
+            self.tell(Event::Metrics { samples: tag.samples, loss_sum, correct });
+        }
+        self.send(done.action, tag, download).await
+    }
+
+    /// The time in which this submission had the device to itself.
+    fn note_time(&mut self, submitted: Instant, finished: Instant) -> Duration {
+        let start = self.last_finished.map_or(submitted, |last| last.max(submitted));
+        self.last_finished = Some(finished);
+        finished.saturating_duration_since(start)
+    }
+
+    async fn send(&mut self, action: Action, tag: Tag, download: brigade_devices::Download) -> Result<(), PipelineError> {
+        let to = match action.verb {
+            Verb::Forward => &self.ends.to_next,
+            Verb::Backward | Verb::Update => &self.ends.to_previous,
+        };
+        let Some(to) = to else { return Ok(()) };
+        // On the last stage the metrics come before the gradient.
+        let skip = if action.verb == Verb::Backward && self.ends.to_next.is_none() { 8 * tag.samples } else { 0 };
+        let bytes = (download.len() - skip) as u64;
+        match action.verb {
+            Verb::Forward => self.report.activation_bytes += bytes,
+            Verb::Backward | Verb::Update => self.report.gradient_bytes += bytes,
+        }
+        let message = Message::Microbatch(tag, Payload::Slot(download, skip));
+        deliver(to, message).await.map_err(|()| PipelineError::Disconnected { stage: self.stage.index, action })
+    }
+
+    async fn pass_end_on(&mut self, steps: usize) -> Result<(), PipelineError> {
+        let stage = self.stage.index;
+        self.retire_down_to(0).await?;
+        match &self.ends.to_next {
+            Some(next) => deliver(next, Message::End { steps })
+                .await
+                .map_err(|()| PipelineError::Disconnected { stage, action: Action::update(steps) }),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn deliver(to: &Sender, message: Message) -> Result<(), ()> {
+    to.send(message).await.map_err(|_| ())
+}

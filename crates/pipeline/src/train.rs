@@ -1,0 +1,302 @@
+//! The training loop: epochs, evaluation, checkpoints.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Batches;
+use crate::checkpoint::{CheckpointError, Manifest, Store};
+use crate::pipeline::{Metrics, Pipeline, Stretch};
+use crate::report::StageReport;
+use crate::PipelineError;
+
+/// Learning rate by step: `initial`, multiplied with `factor` at each of the `milestones` that has been reached
+/// (PyTorch's `MultiStepLR`, with steps in place of epochs).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LearningRate {
+    /// Rate of step 0.
+    pub initial: f32,
+    /// Steps at which the rate changes.
+    pub milestones: Vec<usize>,
+    /// What it is multiplied with.
+    pub factor: f32,
+}
+
+impl LearningRate {
+    /// The same rate at every step.
+    pub const fn constant(rate: f32) -> Self {
+        Self { initial: rate, milestones: Vec::new(), factor: 1.0 }
+    }
+
+    /// The rate of a step of the run, from 0.
+    pub fn at(&self, step: usize) -> f32 {
+        let reached = self.milestones.iter().filter(|&&milestone| step >= milestone).count();
+        self.initial * self.factor.powi(reached as i32)
+    }
+}
+
+/// Where the samples come from.
+pub trait Source {
+    /// Samples of one epoch of training.
+    fn training_samples(&self) -> usize;
+
+    /// Samples of the test split.
+    fn test_samples(&self) -> usize;
+
+    /// The training samples of `epoch` in that epoch's order, `batch` at a time, from batch `first` on.
+    ///
+    /// # Errors
+    /// Where the data cannot be read.
+    fn training(&self, epoch: usize, batch: usize, first: usize) -> Result<Batches<'_>, BoxError>;
+
+    /// The test samples in order, `batch` at a time.
+    ///
+    /// # Errors
+    /// Where the data cannot be read.
+    fn test(&self, batch: usize) -> Result<Batches<'_>, BoxError>;
+}
+
+/// An error of a [`Source`].
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long and how to train.
+#[derive(Debug, Clone)]
+pub struct TrainOptions {
+    /// Epochs, where `steps` does not end the run before.
+    pub epochs: usize,
+    /// Steps of the whole run, at most.
+    pub steps: Option<usize>,
+    /// Samples of a step.
+    pub batch: usize,
+    /// Learning rate by step.
+    pub learning_rate: LearningRate,
+    /// Whether the test split is evaluated after each epoch.
+    pub evaluate: bool,
+    /// Where checkpoints go, at the end of each epoch.
+    pub checkpoints: Option<Checkpoints>,
+}
+
+/// Where checkpoints go, and what they say of the run.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    /// The directory.
+    pub store: Store,
+    /// The manifest but for position and checksums.
+    pub manifest: Manifest,
+}
+
+/// Where in the run training stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Position {
+    /// Steps done.
+    pub step: usize,
+    /// Epoch of the next step, from 0.
+    pub epoch: usize,
+    /// Batch of the next step within its epoch.
+    pub batch: usize,
+    /// Samples seen.
+    pub samples: u64,
+}
+
+/// What the loop tells while it runs.
+#[derive(Debug, Clone)]
+pub enum Progress {
+    /// A step has ended. Steps count from 1 here.
+    Step {
+        /// Steps done.
+        step: usize,
+        /// Mean loss of the step.
+        loss: f64,
+        /// Mean rate since the stretch began.
+        images_per_second: f64,
+    },
+    /// An epoch has ended. Epochs count from 1 here.
+    Epoch {
+        /// Epochs done.
+        epoch: usize,
+        /// Mean loss of the epoch's samples, each at the weights of its own forward.
+        train: Metrics,
+        /// The test split at the weights after the epoch, where it was evaluated.
+        test: Option<Metrics>,
+        /// Seconds of the epoch's training, evaluation not counted.
+        seconds: f64,
+    },
+    /// A checkpoint has been published.
+    Checkpoint {
+        /// Its directory.
+        path: PathBuf,
+    },
+}
+
+/// What a run gave.
+#[derive(Debug, Clone)]
+pub struct RunReport {
+    /// Where it ended.
+    pub position: Position,
+    /// Seconds of training, evaluation and checkpoints not counted.
+    pub seconds: f64,
+    /// Samples trained on in this run.
+    pub samples: usize,
+    /// The last evaluation.
+    pub test: Option<Metrics>,
+    /// What each stage counted in all training.
+    pub stages: Vec<StageReport>,
+    /// Whether the observer ended it early.
+    pub stopped: bool,
+}
+
+/// A run that ended with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A stage or the data.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// A checkpoint could not be saved.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// Trains `pipeline` on `source` from `start` on. `observe` is told what happens, and may end the run.
+///
+/// The pipes are emptied at the end of each epoch, so that evaluation and checkpoints see weights that every
+/// microbatch of the epoch has updated.
+///
+/// # Errors
+/// The first error of a stage, of the data or of a checkpoint.
+pub fn train(
+    pipeline: &mut Pipeline,
+    source: &dyn Source,
+    options: &TrainOptions,
+    start: Position,
+    observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<RunReport, TrainError> {
+    let mut run = Run { pipeline, source, options, report: RunReport::from(start) };
+    while !run.is_over() {
+        run.epoch(observe)?;
+    }
+    Ok(run.report)
+}
+
+impl From<Position> for RunReport {
+    fn from(position: Position) -> Self {
+        Self { position, seconds: 0.0, samples: 0, test: None, stages: Vec::new(), stopped: false }
+    }
+}
+
+struct Run<'a> {
+    pipeline: &'a mut Pipeline,
+    source: &'a dyn Source,
+    options: &'a TrainOptions,
+    report: RunReport,
+}
+
+impl Run<'_> {
+    fn is_over(&self) -> bool {
+        let Position { step, epoch, .. } = self.report.position;
+        self.report.stopped || epoch >= self.options.epochs || self.options.steps.is_some_and(|steps| step >= steps)
+    }
+
+    /// Trains to the end of the epoch, or of the run; then evaluates and saves.
+    fn epoch(&mut self, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), TrainError> {
+        let started = Instant::now();
+        let train = self.stretch(started, observe)?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.report.seconds += seconds;
+        self.report.samples += train.samples;
+        if !self.report.stopped {
+            let test = if self.options.evaluate { Some(self.evaluate()?) } else { None };
+            self.report.test = test.or(self.report.test);
+            let epoch = self.report.position.epoch + usize::from(self.report.position.batch > 0);
+            self.tell(&Progress::Epoch { epoch, train, test, seconds }, observe);
+        }
+        self.save(observe)
+    }
+
+    fn stretch(
+        &mut self,
+        started: Instant,
+        observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Metrics, TrainError> {
+        let Position { step, epoch, batch, samples } = self.report.position;
+        let size = self.options.batch;
+        let left_in_epoch = self.source.training_samples().saturating_sub(batch * size);
+        let left_in_run = self.options.steps.map_or(usize::MAX, |steps| (steps - step).saturating_mul(size));
+        let stretch = Stretch {
+            samples: left_in_epoch.min(left_in_run),
+            first_step: step,
+            first_sample: samples,
+            learning_rate: self.options.learning_rate.clone(),
+        };
+        let batches = self.source.training(epoch, size, batch).map_err(PipelineError::Data)?;
+        let mut stopped = false;
+        let mut trained = 0;
+        let report = self.pipeline.train(&stretch, batches, &mut |step, metrics| {
+            trained += metrics.samples;
+            let images_per_second = trained as f64 / started.elapsed().as_secs_f64();
+            let flow = observe(&Progress::Step { step: step + 1, loss: metrics.loss(), images_per_second });
+            stopped |= flow.is_break();
+            flow
+        })?;
+        self.report.stopped |= stopped;
+        self.advance(report.steps, report.metrics.samples);
+        self.absorb(report.stages);
+        Ok(report.metrics)
+    }
+
+    fn advance(&mut self, steps: usize, samples: usize) {
+        let per_epoch = self.source.training_samples().div_ceil(self.options.batch);
+        let position = &mut self.report.position;
+        position.step += steps;
+        position.samples += samples as u64;
+        position.batch += steps;
+        if position.batch >= per_epoch {
+            position.batch = 0;
+            position.epoch += 1;
+        }
+    }
+
+    fn absorb(&mut self, stages: Vec<StageReport>) {
+        if self.report.stages.is_empty() {
+            self.report.stages = stages;
+            return;
+        }
+        for (total, stage) in self.report.stages.iter_mut().zip(stages) {
+            total.absorb(stage);
+        }
+    }
+
+    fn evaluate(&mut self) -> Result<Metrics, PipelineError> {
+        let batches = self.source.test(self.options.batch).map_err(PipelineError::Data)?;
+        self.pipeline.evaluate(self.source.test_samples(), batches)
+    }
+
+    fn save(&mut self, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), TrainError> {
+        let Some(Checkpoints { store, manifest }) = &self.options.checkpoints else { return Ok(()) };
+        let tensors = self.pipeline.parameters()?;
+        let manifest = Manifest {
+            position: self.report.position,
+            test_accuracy: self.report.test.map(|test| test.accuracy()),
+            ..manifest.clone()
+        };
+        let path = store.save(&manifest, &tensors)?;
+        self.tell(&Progress::Checkpoint { path }, observe);
+        Ok(())
+    }
+
+    fn tell(&mut self, progress: &Progress, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) {
+        self.report.stopped |= observe(progress).is_break();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_falls_at_each_milestone() {
+        let rate = LearningRate { initial: 0.5, milestones: vec![10, 20], factor: 0.5 };
+        assert_eq!([0, 9, 10, 19, 20, 1000].map(|step| rate.at(step)), [0.5, 0.5, 0.25, 0.25, 0.125, 0.125]);
+    }
+}

@@ -1,0 +1,88 @@
+// base = k + alpha/size · Σ x² over the window of channels around each; y = x · base^-beta;
+// dx = dy · base^-beta - 2 · alpha/size · beta · x · Σ dy · x · base^(-beta-1) over the channels whose window it is in.
+// Each window is summed afresh: a running sum would lose what it subtracts. One invocation for each element.
+
+override C: u32;
+override PLANE: u32;
+// Channels of the window before and after its own.
+override BEFORE: u32;
+override AFTER: u32;
+// alpha / size.
+override ALPHA: f32;
+override BETA: f32;
+override K: f32;
+
+struct LocalResponseNormParams {
+    elements: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: LocalResponseNormParams;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(8) var<storage, read> dy: array<f32>;
+@group(0) @binding(9) var<storage, read_write> saved: array<f32>;
+@group(0) @binding(9) var<storage, read> saved_given: array<f32>;
+
+// base^-beta. Roots are more exact than logarithms, and cheaper on a CPU.
+fn power(base: f32) -> f32 {
+    if BETA == 0.75 {
+        let root = sqrt(base);
+        return 1.0 / (root * sqrt(root));
+    }
+    if BETA == 0.5 {
+        return 1.0 / sqrt(base);
+    }
+    if BETA == 1.0 {
+        return 1.0 / base;
+    }
+    return exp2(-BETA * log2(base));
+}
+
+@compute @workgroup_size(256)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = flat_invocation(group, groups, lane, 256u);
+    if i >= params.elements {
+        return;
+    }
+    let c = (i / PLANE) % C;
+    let first = c - min(c, BEFORE);
+    let end = min(c + AFTER + 1u, C);
+    var at = i - (c - first) * PLANE;
+    var sum = 0.0;
+    for (var j = first; j < end; j++) {
+        let value = x[at];
+        sum += value * value;
+        at += PLANE;
+    }
+    let base = K + ALPHA * sum;
+    saved[i] = base;
+    y[i] = x[i] * power(base);
+}
+
+@compute @workgroup_size(256)
+fn backward_input(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = flat_invocation(group, groups, lane, 256u);
+    if i >= params.elements {
+        return;
+    }
+    let c = (i / PLANE) % C;
+    let first = c - min(c, AFTER);
+    let end = min(c + BEFORE + 1u, C);
+    var at = i - (c - first) * PLANE;
+    var sum = 0.0;
+    for (var j = first; j < end; j++) {
+        let base = saved_given[at];
+        sum += dy[at] * x[at] * power(base) / base;
+        at += PLANE;
+    }
+    dx[i] = dy[i] * power(saved_given[i]) - 2.0 * ALPHA * BETA * x[i] * sum;
+}
