@@ -8,8 +8,8 @@ use crate::failure::Failure;
 ///
 /// # Errors
 /// Where a name fits none or several.
-pub fn named(names: &[impl AsRef<str>]) -> Result<Vec<DeviceInfo>, Failure> {
-    let list = brigade_devices::list()?;
+pub(crate) fn named(names: &[impl AsRef<str>]) -> Result<Vec<DeviceInfo>, Failure> {
+    let list = brigade_devices::list();
     names.iter().map(|name| Ok(brigade_devices::find(&list, name.as_ref())?.clone())).collect()
 }
 
@@ -23,7 +23,7 @@ pub fn choose(names: &[String], stages: Option<usize>, software: bool) -> Result
     if !names.is_empty() {
         return spread_named(named(names)?, stages);
     }
-    let list = brigade_devices::list()?;
+    let list = brigade_devices::list();
     let (soft, hard): (Vec<_>, Vec<_>) =
         list.into_iter().filter(|device| device.kind != Kind::Reference).partition(DeviceInfo::is_software);
     let found = match (hard.is_empty(), software) {

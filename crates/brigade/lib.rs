@@ -1,1 +1,21 @@
-//! Brigade.
+#![doc = include_str!("../../README.md")]
+
+mod devices;
+mod failure;
+mod settings;
+mod source;
+mod trainer;
+
+pub use brigade_data::{Kind as DataKind, Spec};
+pub use brigade_devices::{DeviceInfo, list};
+pub use brigade_kernels::Shape;
+pub use brigade_pipeline::model::{ModelSpec, Sequential, built_in};
+pub use brigade_pipeline::schedule::Kind as Schedule;
+pub use brigade_pipeline::{
+    LearningRate, Metrics, Optimiser, Pipeline, Placement, Position, Progress, TrainOptions, train,
+};
+pub use devices::choose;
+pub use failure::{Failure, Status};
+pub use settings::{Settings, Words};
+pub use source::Data;
+pub use trainer::{Trainer, open, threads_each};

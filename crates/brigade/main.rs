@@ -1,1 +1,66 @@
-fn main() {}
+//! The command `brigade`.
+
+mod commands;
+mod output;
+mod progress;
+mod signals;
+
+use std::process::ExitCode;
+
+use brigade::Failure;
+use clap::{Parser, Subcommand};
+
+/// Train one neural network across every GPU in the box, whatever their vendors.
+///
+/// Exit status: 0 done · 2 command line or run file · 3 data · 4 checkpoint or model file · 5 device · 6 memory ·
+/// 7 storage · 8 numerics · 9 a stage hangs · 10 directory in use · 70 internal error · 130/143 stopped by a signal,
+/// after a checkpoint.
+#[derive(Debug, Parser)]
+#[command(name = "brigade", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the adapters that can be used
+    Devices(commands::devices::Args),
+    /// Hold every kernel against the reference, and recorded cases, on the named devices
+    Check(commands::check::Args),
+    /// Say what a run will need of each stage, before it starts
+    Plan(commands::plan::Args),
+    /// Train a model over the devices
+    Train(commands::train::Args),
+    /// Measure the accuracy of a checkpoint
+    Eval(commands::eval::Args),
+    /// Measure this machine
+    Bench(commands::bench::Args),
+    /// Write the generated parts of docs/, or check that they are true
+    Docs(commands::docs::Args),
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,wgpu=error,wgpu_hal=error,wgpu_core=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("brigade: {failure}");
+            ExitCode::from(failure.status as u8)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Devices(args) => commands::devices::run(&args),
+        Command::Check(args) => commands::check::run(&args),
+        Command::Plan(args) => commands::plan::run(args),
+        Command::Train(args) => commands::train::run(args),
+        Command::Eval(args) => commands::eval::run(args),
+        Command::Bench(args) => commands::bench::run(&args),
+        Command::Docs(args) => commands::docs::run(&args),
+    }
+}

@@ -66,6 +66,11 @@ pub enum Init {
         /// Inputs of one output element.
         fan_in: usize,
     },
+    /// Uniform in ±√(3 / fan_in), which keeps the variance where no rectifier follows (LeCun et al. 1998).
+    LecunUniform {
+        /// Inputs of one output element.
+        fan_in: usize,
+    },
     /// Zero.
     Zeros,
 }
@@ -73,12 +78,20 @@ pub enum Init {
 impl Init {
     /// The first values of `count` elements.
     pub fn values(self, count: usize, random: &mut Random) -> Vec<f32> {
+        let bound = match self {
+            Self::Zeros => return vec![0.0; count],
+            Self::KaimingUniform { fan_in } => (6.0 / fan_in as f64).sqrt(),
+            Self::LecunUniform { fan_in } => (3.0 / fan_in as f64).sqrt(),
+        };
+        (0..count).map(|_| random.between(-bound, bound) as f32).collect()
+    }
+
+    /// The same start where no rectifier follows the layer.
+    #[must_use]
+    pub const fn without_rectifier(self) -> Self {
         match self {
-            Self::Zeros => vec![0.0; count],
-            Self::KaimingUniform { fan_in } => {
-                let bound = (6.0 / fan_in as f64).sqrt();
-                (0..count).map(|_| random.between(-bound, bound) as f32).collect()
-            }
+            Self::KaimingUniform { fan_in } => Self::LecunUniform { fan_in },
+            other => other,
         }
     }
 }

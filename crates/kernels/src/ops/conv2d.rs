@@ -199,10 +199,16 @@ impl Conv2d {
     }
 
     /// Output positions along one axis.
-    fn positions(&self, axis: &'static str, input: usize, [kernel, stride, padding, dilation]: [usize; 4]) -> Result<usize, ShapeError> {
+    fn positions(
+        &self,
+        axis: &'static str,
+        input: usize,
+        [kernel, stride, padding, dilation]: [usize; 4],
+    ) -> Result<usize, ShapeError> {
         let fits = |value: &usize| *value <= Shape::MAX_ELEMENTS;
         let too_large = || ShapeError::TooLarge { sides: vec![input, padding, kernel, dilation] };
-        let padded = padding.checked_mul(2).and_then(|both| both.checked_add(input)).filter(fits).ok_or_else(too_large)?;
+        let padded =
+            padding.checked_mul(2).and_then(|both| both.checked_add(input)).filter(fits).ok_or_else(too_large)?;
         let window = dilation.checked_mul(kernel - 1).and_then(|reach| reach.checked_add(1)).ok_or_else(too_large)?;
         match padded.checked_sub(window) {
             Some(room) => Ok(room / stride + 1),
@@ -263,12 +269,12 @@ impl Operation for Conv2d {
     fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError> {
         let sides = self.sides(problem)?;
         let multiply_adds = sides.n as u64 * sides.y() as u64 * sides.filter() as u64;
-        let elements: usize = self
-            .tensors(pass)
-            .iter()
-            .map(|used| Ok(self.elements(used.tensor, problem)? * if used.access.reads() && used.access.writes() { 2 } else { 1 }))
-            .sum::<Result<_, ShapeError>>()?;
-        Ok(Work { flops: 2 * multiply_adds, bytes: 4 * elements as u64 })
+        let mut elements = 0;
+        for Use { tensor, access } in self.tensors(pass) {
+            let times = u64::from(access.reads()) + u64::from(access.writes());
+            elements += times * self.elements(tensor, problem)? as u64;
+        }
+        Ok(Work { flops: 2 * multiply_adds, bytes: 4 * elements })
     }
 
     fn additions(&self, tensor: Tensor, problem: Problem) -> usize {

@@ -1,6 +1,7 @@
 //! The operations. To add one: its file here, its shader in `shaders/`, and one word in the list below.
 
 mod attributes;
+mod bound;
 mod elementwise;
 mod items;
 mod pooling;
@@ -18,6 +19,8 @@ macro_rules! operations {
 }
 
 operations![
+    conv2d,
+    linear,
     relu,
     max_pool2d,
     avg_pool2d,

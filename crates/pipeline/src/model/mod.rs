@@ -99,6 +99,7 @@ impl Sequential {
         if layers.is_empty() {
             return Err(ModelError::Empty);
         }
+        fit_initial_values(&mut layers);
         Ok(Self { name: spec.name.clone(), input: spec.input, layers, spec: spec.clone() })
     }
 
@@ -133,5 +134,18 @@ impl Sequential {
             .iter()
             .map(|parameter| parameter.init.values(parameter.elements().unwrap_or(0), &mut random))
             .collect()
+    }
+}
+
+/// Gives layers that no rectifier follows before the next weights the start that suits them.
+fn fit_initial_values(layers: &mut [Layer]) {
+    for index in 0..layers.len() {
+        let following = layers[index + 1..].iter().take_while(|layer| layer.parameters.is_empty());
+        let rectified = following.into_iter().any(|layer| layer.operation.name() == "relu");
+        if !rectified {
+            for parameter in &mut layers[index].parameters {
+                parameter.init = parameter.init.without_rectifier();
+            }
+        }
     }
 }

@@ -7,18 +7,11 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
+use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, flat, scaled, scratch};
 use super::super::elementwise::slot;
 use super::{Conv2d, Conv2dParams, NAME, SHADER, Sides};
-use crate::{
-    Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Tensor, Variant, pieces, window, workgroups,
-};
+use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Tensor, Variant, pieces, workgroups};
 
-/// Rows and columns of the block that an invocation holds in registers.
-const BLOCK: usize = 8;
-/// Invocations of a workgroup of the kernels that hold blocks.
-const LANES: usize = 64;
-/// Invocations of a workgroup of the other kernels.
-const FLAT_LANES: usize = 256;
 /// Phases of `backward_input` beyond which a dispatch for each is too many.
 const MOST_PHASES: usize = 64;
 /// The slots of the picture that is read and of the one that is written.
@@ -50,26 +43,6 @@ struct Planner<'a> {
     sides: Sides,
     limits: &'a Limits,
     plan: Plan,
-}
-
-/// A window onto a tensor, ready to be bound.
-struct Bound {
-    binding: Binding,
-    skip: u32,
-}
-
-/// Bound to the tensor's own slot.
-fn bound(tensor: Tensor, access: Access, elements: Range<usize>) -> Bound {
-    bound_to(slot(tensor), tensor, access, elements)
-}
-
-fn bound_to(slot: u32, tensor: Tensor, access: Access, elements: Range<usize>) -> Bound {
-    let (range, skip) = window(elements);
-    Bound { binding: Binding { slot, tensor, access, range }, skip }
-}
-
-fn scaled(range: &Range<usize>, stride: usize) -> Range<usize> {
-    range.start * stride..range.end * stride
 }
 
 impl Planner<'_> {
@@ -173,12 +146,8 @@ impl Planner<'_> {
         for samples in self.samples()? {
             let dy = self.y(SOURCE, Tensor::Dy, Access::Read, &samples);
             let dx = self.x(RESULT, Tensor::Dx, written(rows), &samples);
-            let params = Conv2dParams {
-                samples: samples.len() as u32,
-                source_skip: dy.skip,
-                result_skip: dx.skip,
-                ..geometry
-            };
+            let params =
+                Conv2dParams { samples: samples.len() as u32, source_skip: dy.skip, result_skip: dx.skip, ..geometry };
             let groups = self.tiles(&params)?;
             self.push("backward_input", &params, vec![dy.binding, dx.binding, packed.clone()], groups);
         }
@@ -248,9 +217,9 @@ impl Planner<'_> {
         let samples = params.samples as usize;
         let across = self.sides.filter().div_ceil(BLOCK);
         let down = (params.result_count as usize).div_ceil(BLOCK);
-        let elements = across * down * LANES;
+        let elements = across * down * BLOCK_LANES;
         let wanted = if self.limits.software { 16 } else { 1024 };
-        let most = self.allowed() / elements;
+        let most = allowed(self.limits) / elements;
         let slices = usize::div_ceil(wanted, across * down).min(most).clamp(1, samples);
         let slice = samples.div_ceil(slices);
         let slices = samples.div_ceil(slice);
@@ -354,46 +323,26 @@ impl Planner<'_> {
 
     /// The first `elements` of the scratch memory.
     fn workspace(&mut self, elements: usize) -> Result<Binding, PlanError> {
-        if elements > self.allowed() {
-            return Err(PlanError::Limit {
-                operation: NAME,
-                what: "one binding of scratch memory".into(),
-                needed: format!("{} bytes", 4 * elements),
-                allowed: format!("{} bytes", self.limits.binding_bytes),
-            });
-        }
+        let scratch = scratch(NAME, elements, self.limits)?;
         self.plan.workspace = self.plan.workspace.max(elements);
-        Ok(bound(Tensor::Workspace, Access::Write, 0..elements).binding)
-    }
-
-    /// Elements that a binding may have.
-    fn allowed(&self) -> usize {
-        usize::try_from(self.limits.binding_bytes / 4).unwrap_or(usize::MAX)
+        Ok(scratch)
     }
 
     /// One invocation for 8 neighbours of each row of the grid, and a plane of workgroups for every 8 channels.
     fn tiles(&self, params: &Conv2dParams) -> Result<[u32; 3], PlanError> {
         let tiles = params.samples as usize * params.grid_h as usize * (params.grid_w as usize).div_ceil(BLOCK);
-        let [x, y, _] = workgroups(NAME, tiles.div_ceil(LANES), self.limits)?;
+        let [x, y, _] = workgroups(NAME, tiles.div_ceil(BLOCK_LANES), self.limits)?;
         Ok([x, y, self.dimension((params.result_count as usize).div_ceil(BLOCK))?])
     }
 
     /// One invocation for each of `elements`.
     fn flat(&self, elements: usize) -> Result<[u32; 3], PlanError> {
-        workgroups(NAME, elements.div_ceil(FLAT_LANES), self.limits)
+        flat(NAME, elements, self.limits)
     }
 
     /// `count` workgroups in one dimension.
     fn dimension(&self, count: usize) -> Result<u32, PlanError> {
-        match u32::try_from(count) {
-            Ok(count) if count <= self.limits.workgroups_per_dimension => Ok(count),
-            _ => Err(PlanError::Limit {
-                operation: NAME,
-                what: "one dimension of a dispatch".into(),
-                needed: format!("{count} workgroups"),
-                allowed: self.limits.workgroups_per_dimension.to_string(),
-            }),
-        }
+        dimension(NAME, count, self.limits)
     }
 
     fn push(&mut self, entry: &'static str, params: &Conv2dParams, bindings: Vec<Binding>, workgroups: [u32; 3]) {

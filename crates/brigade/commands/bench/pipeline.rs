@@ -1,0 +1,219 @@
+//! `brigade bench pipeline`: speed-up over stages, beside the bound that the stages' own times give.
+//!
+//! All stage counts are measured in turn, several rounds of each, so that a machine whose speed drifts slows them
+//! alike; every figure is the median over the rounds.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use brigade::{Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, built_in, choose};
+use brigade_pipeline::{Source, StageReport, Stretch};
+use serde::Serialize;
+
+use crate::output;
+
+/// The flags of `bench pipeline`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Built-in model
+    #[arg(long, default_value = "plain-8")]
+    model: String,
+    /// Numbers of stages; speed-ups are over the first
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
+    stages: Vec<usize>,
+    /// One device, opened once for each stage, or as many as the most stages
+    #[arg(long, value_delimiter = ',')]
+    devices: Vec<String>,
+    /// Schedule
+    #[arg(long, default_value = "layer-block-wise")]
+    schedule: String,
+    /// Samples of a step
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+    /// Microbatches of a step
+    #[arg(long, default_value_t = 1)]
+    microbatches: usize,
+    /// Steps of a round
+    #[arg(long, default_value_t = 12)]
+    steps: usize,
+    /// Rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Driver threads of each software adapter
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    schedule: String,
+    batch: usize,
+    microbatches: usize,
+    steps: usize,
+    rounds: usize,
+    threads: usize,
+    runs: Vec<Run>,
+    /// Images per second of the last number of stages over those of the first.
+    speedup: f64,
+    /// Sum of the stages' times over the longest of them, at the last number of stages.
+    bound: f64,
+    /// `speedup` / `bound`.
+    efficiency: f64,
+}
+
+/// One number of stages.
+#[derive(Debug, Serialize)]
+struct Run {
+    stages: usize,
+    devices: Vec<String>,
+    /// Median over the rounds.
+    images_per_second: f64,
+    /// Least and most over the rounds.
+    spread: [f64; 2],
+    /// Milliseconds on the device for one microbatch, forward, backward and update, of each stage.
+    stage_milliseconds: Vec<f64>,
+    speedup: f64,
+    bound: f64,
+    efficiency: f64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if args.steps == 0 || args.rounds == 0 || args.stages.is_empty() {
+        return Err(Failure::usage("bench pipeline: steps, rounds and stages are at least one"));
+    }
+    let mut benches = args.stages.iter().map(|&stages| Bench::new(args, stages)).collect::<Result<Vec<_>, _>>()?;
+    for round in 0..args.rounds {
+        for bench in &mut benches {
+            eprintln!("round {} of {}: {} stages", round + 1, args.rounds, bench.devices.len());
+            bench.round()?;
+        }
+    }
+    let base = median(benches[0].rates.clone());
+    let runs: Vec<Run> = benches.iter().map(|bench| bench.result(base)).collect();
+    let Some(last) = runs.last() else { return Ok(()) };
+    let report = Report {
+        model: args.model.clone(),
+        schedule: args.schedule.clone(),
+        batch: args.batch,
+        microbatches: args.microbatches,
+        steps: args.steps,
+        rounds: args.rounds,
+        threads: args.threads,
+        speedup: last.speedup,
+        bound: last.bound,
+        efficiency: last.efficiency,
+        runs,
+    };
+    if args.json { output::json(&report) } else { report.runs.iter().try_for_each(print) }
+}
+
+fn print(run: &Run) -> Result<(), Failure> {
+    let times: Vec<_> = run.stage_milliseconds.iter().map(|time| format!("{time:.1}")).collect();
+    output::line(format!(
+        "{} stages: {:.1} images/s ({:.1} to {:.1}), stages {} ms, speed-up {:.2} of at most {:.2}, efficiency {:.3}",
+        run.stages,
+        run.images_per_second,
+        run.spread[0],
+        run.spread[1],
+        times.join(" "),
+        run.speedup,
+        run.bound,
+        run.efficiency
+    ))
+}
+
+/// One number of stages, being measured.
+struct Bench {
+    pipeline: Pipeline,
+    data: Data,
+    batch: usize,
+    samples: usize,
+    devices: Vec<DeviceInfo>,
+    rates: Vec<f64>,
+    stage_seconds: Vec<Vec<f64>>,
+}
+
+impl Bench {
+    fn new(args: &Args, stages: usize) -> Result<Self, Failure> {
+        let model = built_in(&args.model)?;
+        let named = if args.devices.len() > 1 { &args.devices[..stages.min(args.devices.len())] } else { &args.devices };
+        let devices = choose(named, Some(stages), false)?;
+        let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
+        let samples = args.batch * args.steps;
+        let mut spec = Spec::new(DataKind::Synthetic);
+        spec.shape = Some(brigade_data::Shape::new(model.input.c, model.input.h, model.input.w)?);
+        (spec.classes, spec.train, spec.test) = (Some(model.classes()), Some(samples), Some(args.batch));
+        let schedule = args.schedule.parse().map_err(|error| Failure::usage(format!("{error}")))?;
+        let placement = Placement::balanced(&model, &names)?;
+        let trainer = Trainer::new(model, placement)
+            .schedule(schedule, args.microbatches)
+            .batch(args.batch)
+            .threads(Some(args.threads));
+        let data = Data::open(&spec, 1)?;
+        let mut bench = Self {
+            pipeline: trainer.start()?,
+            data,
+            batch: args.batch,
+            samples,
+            stage_seconds: vec![Vec::new(); devices.len()],
+            devices,
+            rates: Vec::new(),
+        };
+        // The first round prepares every program; it does not count.
+        bench.train()?;
+        Ok(bench)
+    }
+
+    fn train(&mut self) -> Result<(f64, Vec<StageReport>), Failure> {
+        let stretch = Stretch {
+            samples: self.samples,
+            first_step: 0,
+            first_sample: 0,
+            learning_rate: LearningRate::constant(1e-4),
+        };
+        let batches = self.data.training(0, self.batch, 0).map_err(brigade_pipeline::PipelineError::Data)?;
+        let started = Instant::now();
+        let report = self.pipeline.train(&stretch, batches, &mut |_, _| ControlFlow::Continue(()))?;
+        Ok((started.elapsed().as_secs_f64(), report.stages))
+    }
+
+    fn round(&mut self) -> Result<(), Failure> {
+        let (seconds, stages) = self.train()?;
+        self.rates.push(self.samples as f64 / seconds);
+        for (times, stage) in self.stage_seconds.iter_mut().zip(stages) {
+            times.push(stage.busy().as_secs_f64() / stage.forward.count.max(1) as f64);
+        }
+        Ok(())
+    }
+
+    fn result(&self, base: f64) -> Run {
+        let images_per_second = median(self.rates.clone());
+        let times: Vec<f64> = self.stage_seconds.iter().map(|times| median(times.clone())).collect();
+        let bound = times.iter().sum::<f64>() / times.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let speedup = images_per_second / base;
+        Run {
+            stages: self.devices.len(),
+            devices: self.devices.iter().map(|device| device.name.clone()).collect(),
+            images_per_second,
+            spread: [
+                self.rates.iter().copied().fold(f64::INFINITY, f64::min),
+                self.rates.iter().copied().fold(0.0, f64::max),
+            ],
+            stage_milliseconds: times.iter().map(|time| 1e3 * time).collect(),
+            speedup,
+            bound,
+            efficiency: speedup / bound,
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}

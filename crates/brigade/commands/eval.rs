@@ -1,0 +1,67 @@
+//! `brigade eval`: the accuracy of a checkpoint.
+
+use std::path::PathBuf;
+
+use brigade::{Data, Failure, Sequential, Settings, Words};
+use brigade_data::Normalisation;
+use brigade_pipeline::{Checkpoint, Manifest, Source};
+use serde_json::json;
+
+use super::setup;
+use crate::output;
+
+/// The flags of `eval`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run file
+    #[arg(long)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    words: Words,
+    /// A checkpoint: its folder, a directory of which the newest is taken, or a safetensors file of weights
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let names_model = args.words.model.is_some() || args.config.is_some();
+    let mut settings = Settings::new(args.config.as_deref(), args.words)?;
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    if let (Some(manifest), false) = (&checkpoint.manifest, names_model) {
+        settings.model = Sequential::new(&manifest.model)?;
+    }
+    let tensors = checkpoint.tensors_for(&settings.model)?;
+    let data = with_normalisation(Data::open(&settings.data, settings.seed)?, checkpoint.manifest.as_ref())?;
+    data.check_against(&settings.model)?;
+    let (placement, _) = setup::placement(&settings)?;
+    let mut pipeline = setup::trainer(&settings, placement).start()?;
+    pipeline.set_parameters(&tensors)?;
+    let batches = data.test(settings.batch).map_err(brigade_pipeline::PipelineError::Data)?;
+    let metrics = pipeline.evaluate(data.test_samples(), batches)?;
+    if args.json {
+        return output::json(&json!({
+            "checkpoint": checkpoint.path, "model": settings.model.name, "samples": metrics.samples,
+            "stages": pipeline.ranges().len(), "test_loss": metrics.loss(), "test_accuracy": metrics.accuracy(),
+        }));
+    }
+    output::line(format!(
+        "test loss {:.4}, test accuracy {:.2} % ({} of {})",
+        metrics.loss(),
+        100.0 * metrics.accuracy(),
+        metrics.correct,
+        metrics.samples
+    ))
+}
+
+/// The pictures as training saw them, whatever data set they come from.
+fn with_normalisation(mut data: Data, manifest: Option<&Manifest>) -> Result<Data, Failure> {
+    let Some(manifest) = manifest.filter(|manifest| !manifest.normalisation.is_empty()) else { return Ok(data) };
+    let (mean, std) = manifest.normalisation.iter().copied().unzip();
+    let normalisation = Normalisation { mean, std };
+    data.train = data.train.with_normalisation(normalisation.clone())?;
+    data.test = data.test.with_normalisation(normalisation)?;
+    Ok(data)
+}

@@ -1,0 +1,10 @@
+//! A file for each subcommand, and what several of them do.
+
+pub(crate) mod bench;
+pub(crate) mod check;
+pub(crate) mod devices;
+pub(crate) mod docs;
+pub(crate) mod eval;
+pub(crate) mod plan;
+mod setup;
+pub(crate) mod train;

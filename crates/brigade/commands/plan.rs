@@ -1,0 +1,91 @@
+//! `brigade plan`: what a run will need of each stage, before it starts.
+
+use std::path::PathBuf;
+
+use brigade::{Failure, Placement, Settings, Words};
+use brigade_pipeline::plan::{Plan, PlanOptions};
+
+use super::setup;
+use crate::output;
+
+/// The flags of `plan`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run file
+    #[arg(long)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    words: Words,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Largest buffer where no device is named: that of WebGPU's defaults would split VGG-F's weights.
+const UNNAMED_BUFFER_BYTES: u64 = 1 << 30;
+
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let settings = Settings::new(args.config.as_deref(), args.words)?;
+    let (placement, buffer_bytes) = placement(&settings)?;
+    let ranges: Vec<_> = placement.stages.iter().map(|(_, range)| range.clone()).collect();
+    let options = PlanOptions {
+        schedule: settings.schedule,
+        batch: settings.batch,
+        microbatches: settings.microbatches,
+        buffer_bytes,
+    };
+    let plan =
+        Plan::new(&settings.model, &ranges, options).map_err(|error| Failure::usage(format!("the plan: {error}")))?;
+    if args.json { output::json(&plan) } else { print(&plan, &placement) }
+}
+
+/// A plan needs no device: where none is named the stages have none.
+fn placement(settings: &Settings) -> Result<(Placement, u64), Failure> {
+    if settings.devices.is_empty() {
+        let stages = settings.stages.unwrap_or(settings.cuts.len() + 1);
+        let unnamed = vec!["-"; stages];
+        let placement = if settings.cuts.is_empty() {
+            Placement::balanced(&settings.model, &unnamed)?
+        } else {
+            Placement::by_hand(&settings.model, &unnamed, &settings.cuts)?
+        };
+        return Ok((placement, UNNAMED_BUFFER_BYTES));
+    }
+    let (placement, devices) = setup::placement(settings)?;
+    let smallest = devices.iter().map(|device| device.limits.buffer_bytes).min();
+    Ok((placement, smallest.unwrap_or(UNNAMED_BUFFER_BYTES)))
+}
+
+fn print(plan: &Plan, placement: &Placement) -> Result<(), Failure> {
+    output::line(format!(
+        "{}: {} parameters, {:.3} GFLOP a step of {}, schedule {}, at most {:.2} × one stage by FLOPs",
+        plan.model,
+        plan.parameters,
+        plan.flops as f64 / 1e9,
+        plan.batch,
+        plan.schedule,
+        plan.speedup_bound
+    ))?;
+    for (stage, (device, _)) in plan.stages.iter().zip(&placement.stages) {
+        let layers: Vec<_> = stage.layers.iter().map(|layer| layer.name.as_str()).collect();
+        output::line(format!(
+            "stage {} on {device}: {}\n  {} parameters · {:.1} % of the FLOPs · {} activation sets · staleness {} · {} of memory",
+            stage.stage,
+            layers.join(" "),
+            stage.parameters,
+            100.0 * stage.share,
+            stage.activation_sets,
+            stage.staleness,
+            output::bytes(stage.memory.total)
+        ))?;
+    }
+    plan.links.iter().try_for_each(|link| {
+        output::line(format!(
+            "link {} → {}: {} of activations forward, {} of gradients back, a step",
+            link.from,
+            link.to,
+            output::bytes(link.activation_bytes),
+            output::bytes(link.gradient_bytes)
+        ))
+    })
+}

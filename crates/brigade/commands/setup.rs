@@ -1,0 +1,30 @@
+//! From settings to a placement and a trainer.
+
+use brigade::{DeviceInfo, Failure, Placement, Settings, Trainer, choose};
+
+/// The placement of a run, and the device of each stage.
+pub(crate) fn placement(settings: &Settings) -> Result<(Placement, Vec<DeviceInfo>), Failure> {
+    let stages = settings.stages.or((!settings.cuts.is_empty()).then_some(settings.cuts.len() + 1));
+    let devices = choose(&settings.devices, stages, settings.software)?;
+    Ok((place(settings, &devices)?, devices))
+}
+
+/// The placement of a run over given devices.
+pub(crate) fn place(settings: &Settings, devices: &[DeviceInfo]) -> Result<Placement, Failure> {
+    let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
+    Ok(if settings.cuts.is_empty() {
+        Placement::balanced(&settings.model, &names)?
+    } else {
+        Placement::by_hand(&settings.model, &names, &settings.cuts)?
+    })
+}
+
+/// A trainer with everything that the settings say.
+pub(crate) fn trainer(settings: &Settings, placement: Placement) -> Trainer {
+    Trainer::new(settings.model.clone(), placement)
+        .schedule(settings.schedule, settings.microbatches)
+        .batch(settings.batch)
+        .seed(settings.seed)
+        .optimiser(settings.optimiser)
+        .threads(settings.threads)
+}

@@ -1,0 +1,262 @@
+//! `brigade train`: the main job.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use brigade::{Data, DeviceInfo, Failure, Pipeline, Position, Progress, Settings, Status, TrainOptions, Words};
+use brigade_pipeline::{
+    Checkpoint, CheckpointError, Checkpoints, Manifest, RunReport, Source, Store, Values, write_tensors,
+};
+use serde_json::{Value, json};
+
+use super::setup;
+use crate::output;
+use crate::progress::Display;
+use crate::signals::Signals;
+
+/// The flags of `train`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run file
+    #[arg(long)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    words: Words,
+    /// Goes on from the newest checkpoint in the checkpoint directory
+    #[arg(long)]
+    resume: bool,
+    /// Writes the weights to this safetensors file at the end
+    #[arg(long)]
+    save: Option<PathBuf>,
+    /// Writes what happens to this file, as JSON lines
+    #[arg(long)]
+    events: Option<PathBuf>,
+    /// Prints the last event as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let settings = Settings::new(args.config.as_deref(), args.words)?;
+    let resumed = args.resume.then(|| resume(&settings)).transpose()?;
+    let data = Data::open(&settings.data, settings.seed)?;
+    data.check_against(&settings.model)?;
+    let mut events = Events::create(args.events.as_deref())?;
+    let store = settings.checkpoint_dir.as_deref().map(Store::open).transpose()?;
+    let signals = Signals::listen()?;
+
+    let (placement, _) = setup::placement(&settings)?;
+    let mut pipeline = setup::trainer(&settings, placement).start()?;
+    let mut position = Position::default();
+    if let Some((checkpoint, manifest)) = &resumed {
+        check_fingerprint(&data, manifest)?;
+        pipeline.set_parameters(&checkpoint.tensors_for(&settings.model)?)?;
+        position = manifest.position;
+        eprintln!("resuming from {} at step {}", checkpoint.path.display(), position.step);
+    }
+    announce(&settings, &pipeline);
+    events.write(&start_event(&settings, &pipeline))?;
+
+    let options = options(&settings, &data, store);
+    let mut display = Display::new(last_step(&settings, &data), position.step);
+    let mut event_error = None;
+    let report = brigade::train(&mut pipeline, &data, &options, position, &mut |progress| {
+        display.show(progress);
+        if let Err(error) = progress_event(progress).map_or(Ok(()), |event| events.write(&event)) {
+            event_error = Some(error);
+            return ControlFlow::Break(());
+        }
+        if signals.received().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    display.finish();
+    let report = report?;
+    if let Some(error) = event_error {
+        return Err(error);
+    }
+    if let Some(path) = &args.save {
+        save(path, &mut pipeline)?;
+    }
+    let end = end_event(&report, &pipeline);
+    events.write(&end)?;
+    summarise(&report, &pipeline);
+    if args.json {
+        output::json(&end)?;
+    }
+    match signals.received() {
+        Some(status) if report.stopped => Err(Failure::new(status, stopped_message(&settings, &report))),
+        _ => Ok(()),
+    }
+}
+
+fn stopped_message(settings: &Settings, report: &RunReport) -> String {
+    let step = report.position.step;
+    match &settings.checkpoint_dir {
+        Some(directory) => format!("stopped after step {step}; go on with --resume from {}", directory.display()),
+        None => format!("stopped after step {step}; nothing was saved, as no --checkpoint-dir was given"),
+    }
+}
+
+fn resume(settings: &Settings) -> Result<(Checkpoint, Manifest), Failure> {
+    let Some(directory) = &settings.checkpoint_dir else {
+        return Err(Failure::usage("--resume needs --checkpoint-dir, where the checkpoints are"));
+    };
+    let checkpoint = Checkpoint::open(directory)?;
+    match checkpoint.manifest.clone() {
+        Some(manifest) => Ok((checkpoint, manifest)),
+        None => Err(CheckpointError::Missing { path: directory.clone() }.into()),
+    }
+}
+
+fn check_fingerprint(data: &Data, manifest: &Manifest) -> Result<(), Failure> {
+    match manifest.data_fingerprint {
+        Some(wanted) if wanted != data.train.fingerprint() => Err(Failure::new(
+            Status::Checkpoint,
+            format!(
+                "the training data has changed since the checkpoint: its fingerprint was {wanted:08x} and is {:08x}",
+                data.train.fingerprint()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn options(settings: &Settings, data: &Data, store: Option<Store>) -> TrainOptions {
+    let mut manifest = Manifest::new(settings.model.spec.clone(), settings.seed, settings.batch);
+    manifest.data_fingerprint = Some(data.train.fingerprint());
+    let normalisation = data.train.normalisation();
+    manifest.normalisation = normalisation.mean.iter().copied().zip(normalisation.std.iter().copied()).collect();
+    TrainOptions {
+        epochs: settings.epochs,
+        steps: settings.steps,
+        batch: settings.batch,
+        learning_rate: settings.rates(data.training_samples().div_ceil(settings.batch)),
+        evaluate: data.test_samples() > 0,
+        checkpoints: store.map(|store| Checkpoints { store, manifest }),
+    }
+}
+
+fn last_step(settings: &Settings, data: &Data) -> usize {
+    let all = settings.epochs.saturating_mul(data.training_samples().div_ceil(settings.batch));
+    settings.steps.map_or(all, |steps| steps.min(all))
+}
+
+fn layers(settings: &Settings, range: &std::ops::Range<usize>) -> Vec<String> {
+    settings.model.layers[range.clone()].iter().map(|layer| layer.name.clone()).collect()
+}
+
+/// Says which devices run which layers.
+fn announce(settings: &Settings, pipeline: &Pipeline) {
+    eprintln!(
+        "{}: {} parameters, schedule {}, batch {} in {} microbatches",
+        settings.model.name,
+        settings.model.parameter_elements(),
+        settings.schedule,
+        settings.batch,
+        settings.microbatches
+    );
+    for (stage, (device, range)) in pipeline.devices().iter().zip(pipeline.ranges()).enumerate() {
+        eprintln!("stage {stage}: {} ({}) runs {}", device.name, device.vendor, layers(settings, range).join(" "));
+    }
+}
+
+fn start_event(settings: &Settings, pipeline: &Pipeline) -> Value {
+    let stage = |(stage, (device, range)): (usize, (&DeviceInfo, &std::ops::Range<usize>))| {
+        let parameters: usize = settings.model.layers[range.clone()].iter().map(|layer| layer.parameter_elements()).sum();
+        json!({
+            "stage": stage, "device": device.name, "vendor": device.vendor,
+            "layers": layers(settings, range), "parameters": parameters,
+        })
+    };
+    let stages: Vec<_> = pipeline.devices().iter().zip(pipeline.ranges()).enumerate().map(stage).collect();
+    json!({
+        "event": "start", "model": settings.model.name, "schedule": settings.schedule, "weights": "single",
+        "correction": "none", "batch": settings.batch, "microbatches": settings.microbatches, "seed": settings.seed,
+        "stages": stages,
+    })
+}
+
+fn progress_event(progress: &Progress) -> Option<Value> {
+    match progress {
+        Progress::Step { step, loss, images_per_second } => {
+            Some(json!({"event": "step", "step": step, "loss": loss, "images_per_second": images_per_second}))
+        }
+        Progress::Epoch { epoch, train, test, seconds } => Some(json!({
+            "event": "epoch", "epoch": epoch, "train_loss": train.loss(), "train_accuracy": train.accuracy(),
+            "test_loss": test.map(|test| test.loss()), "test_accuracy": test.map(|test| test.accuracy()),
+            "seconds": seconds,
+        })),
+        Progress::Checkpoint { path } => Some(json!({"event": "checkpoint", "path": path})),
+    }
+}
+
+fn end_event(report: &RunReport, pipeline: &Pipeline) -> Value {
+    let stages: Vec<_> = report
+        .stages
+        .iter()
+        .map(|stage| {
+            json!({
+                "stage": stage.stage,
+                "busy_fraction": stage.busy().as_secs_f64() / report.seconds.max(1e-9),
+                "waiting_fraction": stage.waited.as_secs_f64() / report.seconds.max(1e-9),
+                "peak_bytes": stage.peak_bytes,
+                "staleness": stage.staleness,
+            })
+        })
+        .collect();
+    let links: Vec<_> = report
+        .stages
+        .windows(2)
+        .map(|pair| {
+            json!({
+                "from": pair[0].stage, "to": pair[1].stage,
+                "activation_bytes": pair[0].activation_bytes, "gradient_bytes": pair[1].gradient_bytes,
+            })
+        })
+        .collect();
+    json!({
+        "event": "end", "steps": report.position.step, "samples": report.samples, "seconds": report.seconds,
+        "images_per_second": report.samples as f64 / report.seconds.max(1e-9),
+        "test_accuracy": report.test.map(|test| test.accuracy()),
+        "schedule": pipeline.schedule().kind, "stages": stages, "links": links,
+    })
+}
+
+fn summarise(report: &RunReport, pipeline: &Pipeline) {
+    let rate = report.samples as f64 / report.seconds.max(1e-9);
+    let tested = report.test.map_or(String::new(), |test| format!(", test accuracy {:.2} %", 100.0 * test.accuracy()));
+    eprintln!("{} steps in {:.1} s, {rate:.0} images/s{tested}", report.position.step, report.seconds);
+    for (stage, device) in report.stages.iter().zip(pipeline.devices()) {
+        let busy = 100.0 * stage.busy().as_secs_f64() / report.seconds.max(1e-9);
+        let peak = output::bytes(stage.peak_bytes);
+        eprintln!("stage {} on {}: busy {busy:.0} %, {peak} at most, staleness {}", stage.stage, device.name, stage.staleness);
+    }
+}
+
+fn save(path: &Path, pipeline: &mut Pipeline) -> Result<(), Failure> {
+    let tensors = pipeline.parameters()?.into_iter();
+    let weights = tensors.map(|tensor| (tensor.name, (tensor.dims, tensor.weights) as Values)).collect();
+    Ok(write_tensors(path, &weights)?)
+}
+
+/// The file of JSON lines, where one is wanted.
+struct Events {
+    path: PathBuf,
+    file: Option<BufWriter<File>>,
+}
+
+impl Events {
+    fn create(path: Option<&Path>) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(Self { path: PathBuf::new(), file: None }) };
+        let file = File::create(path)
+            .map_err(|error| Failure::new(Status::Storage, format!("events {}: {error}", path.display())))?;
+        Ok(Self { path: path.to_owned(), file: Some(BufWriter::new(file)) })
+    }
+
+    fn write(&mut self, event: &Value) -> Result<(), Failure> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let written = writeln!(file, "{event}").and_then(|()| file.flush());
+        written.map_err(|error| Failure::new(Status::Storage, format!("events {}: {error}", self.path.display())))
+    }
+}

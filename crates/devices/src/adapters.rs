@@ -1,0 +1,283 @@
+//! What devices there are, and which one a name means.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use brigade_kernels::Limits;
+use wgpu::{AdapterInfo, Backends, DeviceType, Features};
+
+use crate::info::vendor_name;
+use crate::{DeviceError, DeviceInfo, Identity, Kind, ReferenceExecutor};
+
+/// The backends that Brigade asks, the preferred one first. `gles` lists the same card a second time.
+const BACKENDS: [(wgpu::Backend, &str); 3] =
+    [(wgpu::Backend::Vulkan, "vulkan"), (wgpu::Backend::Metal, "metal"), (wgpu::Backend::Dx12, "dx12")];
+
+/// Features that Brigade makes use of where they are.
+pub(crate) const USEFUL: [(Features, &str); 3] = [
+    (Features::TIMESTAMP_QUERY, "timestamps"),
+    (Features::SUBGROUP, "subgroups"),
+    (Features::SHADER_F16, "f16"),
+];
+
+/// Addresses on a bus start with this; others name a model, of which there may be several.
+const PCI: &str = "pci-";
+
+/// Instances and devices are made one after another: some drivers cannot do it at once.
+pub(crate) fn door() -> MutexGuard<'static, ()> {
+    static DOOR: Mutex<()> = Mutex::new(());
+    DOOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Every device of this machine, each once, in an order of its own: GPUs, then software adapters, then the
+/// reference.
+pub fn list() -> Vec<DeviceInfo> {
+    let guard = door();
+    let mut found: Vec<_> = enumerate(Backends::PRIMARY).into_iter().map(|(info, _)| info).collect();
+    drop(guard);
+    found.push(ReferenceExecutor::describe());
+    found
+}
+
+/// The device that `wanted` means: its whole name or identity, or a part of the name that no other has, whatever
+/// the case.
+///
+/// # Errors
+/// Where none or several match; the error lists what there is.
+pub fn find<'a>(list: &'a [DeviceInfo], wanted: &str) -> Result<&'a DeviceInfo, DeviceError> {
+    let low = wanted.trim().to_lowercase();
+    let exact = |info: &&DeviceInfo| info.name.to_lowercase() == low || info.identity.to_string() == low;
+    if let Some(info) = list.iter().find(exact) {
+        return Ok(info);
+    }
+    let matches: Vec<_> =
+        list.iter().filter(|info| !low.is_empty() && info.name.to_lowercase().contains(&low)).collect();
+    match matches.as_slice() {
+        [one] => Ok(one),
+        [] => Err(DeviceError::NotFound { wanted: wanted.into(), found: names(list) }),
+        several => Err(DeviceError::Ambiguous {
+            wanted: wanted.into(),
+            candidates: several.iter().map(|info| info.name.clone()).collect(),
+        }),
+    }
+}
+
+/// The devices that are used where none is named: every GPU.
+///
+/// # Errors
+/// Where there is none; software adapters are never chosen silently.
+pub fn unnamed(list: &[DeviceInfo]) -> Result<Vec<&DeviceInfo>, DeviceError> {
+    let gpus: Vec<_> = list.iter().filter(|info| !info.is_software()).collect();
+    let software: Vec<_> = list.iter().filter(|info| info.kind == Kind::Software).cloned().collect();
+    match (gpus.is_empty(), software.is_empty()) {
+        (false, _) => Ok(gpus),
+        (true, false) => Err(DeviceError::SoftwareOnly { found: names(&software) }),
+        (true, true) => Err(DeviceError::NoAdapter),
+    }
+}
+
+fn names(list: &[DeviceInfo]) -> Vec<String> {
+    list.iter().map(|info| info.name.clone()).collect()
+}
+
+/// The adapters of a new instance, each once. The caller holds the [`door`].
+pub(crate) fn enumerate(backends: Backends) -> Vec<(DeviceInfo, wgpu::Adapter)> {
+    let descriptor = wgpu::InstanceDescriptor {
+        backends: backends & Backends::PRIMARY,
+        flags: wgpu::InstanceFlags::empty(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    };
+    let adapters = pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(backends));
+    let described = adapters.iter().filter_map(|adapter| Some((describe(adapter)?, adapter.clone())));
+    settle(described.collect())
+}
+
+fn describe(adapter: &wgpu::Adapter) -> Option<DeviceInfo> {
+    let info = adapter.get_info();
+    let (_, backend) = BACKENDS.into_iter().find(|(backend, _)| *backend == info.backend)?;
+    if !adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
+        return None;
+    }
+    let features = adapter.features();
+    let useful = USEFUL.into_iter().filter(|(feature, _)| features.contains(*feature));
+    Some(DeviceInfo {
+        identity: Identity { backend: backend.into(), address: address(&info), ordinal: 0 },
+        name: info.name.trim().to_owned(),
+        vendor: vendor_name(info.vendor),
+        vendor_id: info.vendor,
+        device_id: info.device,
+        kind: kind(info.device_type),
+        driver: info.driver.clone(),
+        driver_info: info.driver_info.clone(),
+        limits: limits(&adapter.limits(), features, &info),
+        features: useful.map(|(_, name)| name.to_owned()).collect(),
+    })
+}
+
+fn address(info: &AdapterInfo) -> String {
+    if info.device_pci_bus_id.is_empty() {
+        format!("{:04x}:{:04x}:{}", info.vendor, info.device, info.name.trim())
+    } else {
+        format!("{PCI}{}", info.device_pci_bus_id)
+    }
+}
+
+const fn kind(device: DeviceType) -> Kind {
+    match device {
+        DeviceType::DiscreteGpu => Kind::Discrete,
+        DeviceType::IntegratedGpu => Kind::Integrated,
+        DeviceType::VirtualGpu => Kind::Virtual,
+        DeviceType::Cpu => Kind::Software,
+        DeviceType::Other => Kind::Other,
+    }
+}
+
+fn limits(limits: &wgpu::Limits, features: Features, info: &AdapterInfo) -> Limits {
+    let subgroup = |size| if features.contains(Features::SUBGROUP) { size } else { 0 };
+    Limits {
+        binding_bytes: limits.max_storage_buffer_binding_size,
+        buffer_bytes: limits.max_buffer_size,
+        invocations: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+        subgroup_min: subgroup(info.subgroup_min_size),
+        subgroup_max: subgroup(info.subgroup_max_size),
+        f16: features.contains(Features::SHADER_F16),
+        software: info.device_type == DeviceType::Cpu,
+    }
+}
+
+/// Drops what is listed twice, counts what cannot be told apart otherwise, makes names unique, and sorts.
+///
+/// One backend lists a card twice where two drivers' files name it; two backends list it once each.
+fn settle<T>(mut found: Vec<(DeviceInfo, T)>) -> Vec<(DeviceInfo, T)> {
+    found.sort_by_key(|(info, _)| BACKENDS.iter().position(|(_, name)| *name == info.identity.backend));
+    let mut kept: Vec<(DeviceInfo, T)> = Vec::new();
+    for (mut info, payload) in found {
+        let same = kept.iter().filter(|(other, _)| {
+            (&other.identity.backend, &other.identity.address) == (&info.identity.backend, &info.identity.address)
+        });
+        let ordinal = same.count();
+        let one_of_a_kind = info.identity.address.starts_with(PCI) || info.is_software();
+        if (ordinal > 0 && one_of_a_kind) || listed_by_another_backend(&kept, &info) {
+            continue;
+        }
+        info.identity.ordinal = ordinal;
+        kept.push((info, payload));
+    }
+    kept.sort_by_key(|(info, _)| (rank(info.kind), info.identity.clone()));
+    let names: Vec<_> = kept.iter().map(|(info, _)| info.name.clone()).collect();
+    for (index, (info, _)) in kept.iter_mut().enumerate() {
+        if names.iter().filter(|name| **name == info.name).count() > 1 {
+            let number = names[..=index].iter().filter(|name| **name == names[index]).count();
+            info.name = format!("{} #{number}", info.name);
+        }
+    }
+    kept
+}
+
+/// Whether a preferred backend has listed more cards of this model than this backend so far.
+fn listed_by_another_backend<T>(kept: &[(DeviceInfo, T)], info: &DeviceInfo) -> bool {
+    let model = |(other, _): &&(DeviceInfo, T)| {
+        (other.vendor_id, other.device_id) == (info.vendor_id, info.device_id) && info.vendor_id != 0
+    };
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        kept.iter().filter(model).partition(|(other, _)| other.identity.backend == info.identity.backend);
+    let twin = |(other, _): &&(DeviceInfo, T)| other.identity.address == info.identity.address;
+    elsewhere.iter().any(|other| twin(other)) || (here.is_empty() && !elsewhere.is_empty())
+}
+
+const fn rank(kind: Kind) -> usize {
+    match kind {
+        Kind::Discrete => 0,
+        Kind::Integrated => 1,
+        Kind::Virtual => 2,
+        Kind::Other => 3,
+        Kind::Software => 4,
+        Kind::Reference => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(backend: &str, address: &str, name: &str, kind: Kind) -> (DeviceInfo, ()) {
+        let identity = Identity { backend: backend.into(), address: address.into(), ordinal: 0 };
+        let info = ReferenceExecutor::describe();
+        (DeviceInfo { identity, name: name.into(), kind, vendor_id: 0x10DE, device_id: 7, ..info }, ())
+    }
+
+    fn settled(found: Vec<(DeviceInfo, ())>) -> Vec<DeviceInfo> {
+        settle(found).into_iter().map(|(info, ())| info).collect()
+    }
+
+    #[test]
+    fn the_order_of_the_list_does_not_matter() {
+        let cards = || {
+            vec![
+                card("vulkan", "pci-0000:02:00.0", "RTX", Kind::Discrete),
+                card("vulkan", "1ae0:c0de:SwiftShader", "SwiftShader", Kind::Software),
+                card("vulkan", "pci-0000:01:00.0", "RTX", Kind::Discrete),
+            ]
+        };
+        let mut turned = cards();
+        turned.reverse();
+        let list = settled(cards());
+        assert_eq!(list, settled(turned));
+        let names: Vec<_> = list.iter().map(|info| info.name.as_str()).collect();
+        assert_eq!(names, ["RTX #1", "RTX #2", "SwiftShader"]);
+        assert_eq!(list[0].identity.address, "pci-0000:01:00.0");
+    }
+
+    #[test]
+    fn what_is_listed_twice_counts_once() {
+        let twice = vec![
+            card("dx12", "10de:0007:RTX", "RTX", Kind::Discrete),
+            card("vulkan", "pci-0000:01:00.0", "RTX", Kind::Discrete),
+            card("vulkan", "pci-0000:01:00.0", "RTX", Kind::Discrete),
+        ];
+        let list = settled(twice);
+        assert_eq!(list.len(), 1);
+        assert_eq!(list[0].identity.to_string(), "vulkan/pci-0000:01:00.0#0");
+        let software = card("vulkan", "10005:0000:llvmpipe", "llvmpipe", Kind::Software);
+        assert_eq!(settled(vec![software.clone(), software]).len(), 1);
+    }
+
+    #[test]
+    fn equal_cards_without_an_address_are_counted() {
+        let one = card("metal", "106b:0000:M", "M", Kind::Discrete);
+        let list = settled(vec![one.clone(), one]);
+        let names: Vec<_> = list.iter().map(|info| (info.name.as_str(), info.identity.ordinal)).collect();
+        assert_eq!(names, [("M #1", 0), ("M #2", 1)]);
+    }
+
+    #[test]
+    fn names_are_found_by_parts() {
+        let list = settled(vec![
+            card("vulkan", "pci-1", "NVIDIA GeForce RTX 4070", Kind::Discrete),
+            card("vulkan", "pci-2", "NVIDIA GeForce RTX 4070 Ti", Kind::Discrete),
+            card("vulkan", "pci-3", "llvmpipe (LLVM 15)", Kind::Software),
+        ]);
+        assert_eq!(find(&list, "LLVM").unwrap().kind, Kind::Software);
+        assert_eq!(find(&list, "nvidia geforce rtx 4070").unwrap().identity.address, "pci-1");
+        assert_eq!(find(&list, "4070 ti").unwrap().identity.address, "pci-2");
+        let ambiguous = find(&list, "GeForce").unwrap_err().to_string();
+        assert!(ambiguous.contains("4070 or NVIDIA GeForce RTX 4070 Ti"), "{ambiguous}");
+        let missing = find(&list, "radeon").unwrap_err().to_string();
+        assert!(missing.contains("radeon") && missing.contains("llvmpipe"), "{missing}");
+        assert!(find(&list, " ").is_err());
+    }
+
+    #[test]
+    fn software_is_never_chosen_silently() {
+        let software = settled(vec![card("vulkan", "pci-3", "llvmpipe", Kind::Software)]);
+        assert!(matches!(unnamed(&software), Err(DeviceError::SoftwareOnly { .. })));
+        assert!(matches!(unnamed(&[]), Err(DeviceError::NoAdapter)));
+        let both = settled(vec![
+            card("vulkan", "pci-3", "llvmpipe", Kind::Software),
+            card("vulkan", "pci-1", "RTX", Kind::Discrete),
+        ]);
+        assert_eq!(unnamed(&both).unwrap().len(), 1);
+    }
+}

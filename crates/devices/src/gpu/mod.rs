@@ -1,0 +1,17 @@
+//! The wgpu executor.
+//!
+//! # Layout
+//! `device` makes buffers and waits; `health` hears of errors; `pipelines` compiles and caches; `prepare` turns a
+//! program into bind groups; `rings` keeps staging slots; `submit` runs programs; `transfer` moves data for set-up.
+
+mod device;
+mod executor;
+mod health;
+mod pipelines;
+mod prepare;
+mod rings;
+mod submit;
+mod transfer;
+
+pub(crate) use device::Gpu;
+pub(crate) use executor::GpuExecutor;

@@ -1,0 +1,150 @@
+//! Compiled kernels, each once.
+
+use std::collections::HashMap;
+
+use brigade_kernels::{Access, Dispatch, Kernel, Shader};
+use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, ShaderStages};
+
+use super::device::Gpu;
+use crate::DeviceError;
+
+/// What tells two pipelines apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    shader: &'static Shader,
+    entry: &'static str,
+    constants: Vec<(&'static str, u64)>,
+    /// Slots, and whether each is only read.
+    slots: Vec<(u32, bool)>,
+    uniform_bytes: u64,
+}
+
+impl Key {
+    pub(super) fn of(dispatch: &Dispatch) -> Self {
+        let Kernel { shader, entry, ref constants } = dispatch.kernel;
+        Self {
+            shader,
+            entry,
+            constants: constants.iter().map(|&(name, value)| (name, value.to_bits())).collect(),
+            slots: dispatch.bindings.iter().map(|bound| (bound.slot, bound.access == Access::Read)).collect(),
+            uniform_bytes: dispatch.uniform.len() as u64,
+        }
+    }
+
+    fn label(&self) -> String {
+        format!("{}/{}", self.shader.name, self.entry)
+    }
+}
+
+/// A pipeline with the layout of its bind group.
+#[derive(Clone)]
+pub(super) struct Pipeline {
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+/// The modules and pipelines of one device.
+pub(super) struct Pipelines {
+    checked: bool,
+    modules: HashMap<&'static Shader, wgpu::ShaderModule>,
+    pipelines: HashMap<Key, Pipeline>,
+}
+
+impl Pipelines {
+    /// None yet; `checked` ones look at every index.
+    pub(super) fn new(checked: bool) -> Self {
+        Self { checked, modules: HashMap::new(), pipelines: HashMap::new() }
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Pipeline> {
+        self.pipelines.get(key)
+    }
+
+    /// Compiles those of `keys` that are not there yet, several at a time.
+    pub(super) fn compile(&mut self, gpu: &Gpu, keys: Vec<Key>) -> Result<(), DeviceError> {
+        let mut missing: Vec<Key> = Vec::new();
+        for key in keys {
+            if !self.pipelines.contains_key(&key) && !missing.contains(&key) {
+                missing.push(key);
+            }
+        }
+        for key in &missing {
+            if !self.modules.contains_key(key.shader) {
+                self.modules.insert(key.shader, module(gpu, key.shader, self.checked)?);
+            }
+        }
+        let modules = &self.modules;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len()).max(1);
+        let share = missing.len().div_ceil(threads).max(1);
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let make = |key: &Key| Ok((key.clone(), pipeline(gpu, key, &modules[key.shader])?));
+            let workers: Vec<_> = missing
+                .chunks(share)
+                .map(|keys| scope.spawn(move || keys.iter().map(make).collect::<Result<Vec<_>, _>>()))
+                .collect();
+            workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        });
+        for result in made {
+            let lost = |_| DeviceError::Lost { device: gpu.name(), reason: "wgpu panicked while compiling".into() };
+            self.pipelines.extend(result.map_err(lost)??);
+        }
+        gpu.check()
+    }
+}
+
+#[allow(unsafe_code, reason = "per-access checks and loop counters cost several times the arithmetic")]
+fn module(gpu: &Gpu, shader: &'static Shader, checked: bool) -> Result<wgpu::ShaderModule, DeviceError> {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(shader.name),
+        source: wgpu::ShaderSource::Wgsl(shader.source().into()),
+    };
+    let make = || {
+        if checked {
+            return gpu.device.create_shader_module(descriptor);
+        }
+        // SAFETY: the module is one of Brigade's own, not the user's. Its loops end and its indices stay inside:
+        // plans give it ranges of the bound sizes, tests run every kernel in a checked build as well, and
+        // `prepare` refuses bindings outside of their buffers.
+        unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+    };
+    gpu.scoped(make).map_err(|error| gpu.validation(&format!("shader {}", shader.name), &error))
+}
+
+fn pipeline(gpu: &Gpu, key: &Key, module: &wgpu::ShaderModule) -> Result<Pipeline, DeviceError> {
+    let label = key.label();
+    let make = || {
+        let layout = bind_group_layout(gpu, key);
+        let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let constants: Vec<_> = key.constants.iter().map(|&(name, bits)| (name, f64::from_bits(bits))).collect();
+        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module,
+            entry_point: Some(key.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    };
+    gpu.scoped(make).map_err(|error| gpu.validation(&format!("kernel {label}"), &error))
+}
+
+fn bind_group_layout(gpu: &Gpu, key: &Key) -> wgpu::BindGroupLayout {
+    let entry = |binding, ty, bytes| BindGroupLayoutEntry {
+        binding,
+        visibility: ShaderStages::COMPUTE,
+        ty: BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: wgpu::BufferSize::new(bytes) },
+        count: None,
+    };
+    let uniform = (key.uniform_bytes > 0).then(|| entry(0, BufferBindingType::Uniform, key.uniform_bytes));
+    let storage = key.slots.iter().map(|&(slot, read_only)| entry(slot, BufferBindingType::Storage { read_only }, 0));
+    let entries: Vec<_> = uniform.into_iter().chain(storage).collect();
+    gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
+}

@@ -1,0 +1,198 @@
+//! Rings of mapped staging slots, allocated when programs are prepared.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use wgpu::{BufferUsages, MapMode, SubmissionIndex};
+
+use super::device::Gpu;
+use crate::staging::Home;
+use crate::{DeviceError, Purpose};
+
+/// Smaller slots are not worth a ring of their own.
+const SMALLEST: u64 = 16 << 10;
+
+/// The direction of a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Host to device.
+    Up,
+    /// Device to host.
+    Down,
+}
+
+impl Way {
+    const fn usage(self) -> BufferUsages {
+        match self {
+            Self::Up => BufferUsages::MAP_WRITE.union(BufferUsages::COPY_SRC),
+            Self::Down => BufferUsages::MAP_READ.union(BufferUsages::COPY_DST),
+        }
+    }
+
+    const fn mode(self) -> MapMode {
+        match self {
+            Self::Up => MapMode::Write,
+            Self::Down => MapMode::Read,
+        }
+    }
+}
+
+/// Where a slot is in its round.
+#[derive(Debug, Clone)]
+enum Round {
+    /// Up: mapped and ready to be filled. Down: unmapped and ready to be copied to.
+    Free,
+    /// In the hands of the worker, or of another stage.
+    Lent,
+    /// The device has it until that submission has finished.
+    Flying(SubmissionIndex),
+}
+
+/// What the callback of `map_async` says.
+mod mapping {
+    pub(super) const PENDING: u8 = 0;
+    pub(super) const DONE: u8 = 1;
+    pub(super) const FAILED: u8 = 2;
+}
+
+struct Slot {
+    buffer: wgpu::Buffer,
+    mapping: Arc<AtomicU8>,
+    round: Round,
+}
+
+/// Slots of one size and direction.
+pub(super) struct Ring {
+    way: Way,
+    bytes: u64,
+    slots: Vec<Slot>,
+    home: Sender<usize>,
+    returned: Receiver<usize>,
+}
+
+/// All rings of a device. A ring serves every program whose slot is at least half as large as the ring's.
+#[derive(Default)]
+pub(super) struct Rings(Vec<Ring>);
+
+impl Rings {
+    /// The ring for slots of `bytes`, with at least `depth` of them.
+    pub(super) fn provide(&mut self, gpu: &mut Gpu, way: Way, bytes: u64, depth: usize) -> Result<usize, DeviceError> {
+        let bytes = bytes.max(SMALLEST).next_multiple_of(256);
+        let fits = |ring: &Ring| ring.way == way && (bytes..=2 * bytes).contains(&ring.bytes);
+        let index = match (0..self.0.len()).filter(|&i| fits(&self.0[i])).min_by_key(|&i| self.0[i].bytes) {
+            Some(index) => index,
+            None => {
+                let (home, returned) = channel();
+                self.0.push(Ring { way, bytes, slots: Vec::new(), home, returned });
+                self.0.len() - 1
+            }
+        };
+        while self.0[index].slots.len() < depth.max(1) {
+            self.0[index].grow(gpu)?;
+        }
+        Ok(index)
+    }
+
+    pub(super) fn get_mut(&mut self, ring: usize) -> Option<&mut Ring> {
+        self.0.get_mut(ring)
+    }
+}
+
+impl Ring {
+    fn grow(&mut self, gpu: &mut Gpu) -> Result<usize, DeviceError> {
+        let up = self.way == Way::Up;
+        let buffer = gpu.buffer(self.bytes, Purpose::Staging, self.way.usage(), up)?;
+        self.slots.push(Slot { buffer, mapping: Arc::new(AtomicU8::new(mapping::DONE)), round: Round::Free });
+        Ok(self.slots.len() - 1)
+    }
+
+    /// Takes back what was dropped, and what the device has done with.
+    fn collect(&mut self) {
+        while let Ok(slot) = self.returned.try_recv() {
+            self.retire(slot);
+        }
+        if self.way == Way::Up {
+            for slot in &mut self.slots {
+                if matches!(slot.round, Round::Flying(_)) && slot.mapping.load(Ordering::Acquire) == mapping::DONE {
+                    slot.round = Round::Free;
+                }
+            }
+        }
+    }
+
+    /// A free slot. Where the device has all upload slots, this waits for the oldest; where they are in other
+    /// hands, the ring grows rather than wait for hands that might wait for it.
+    pub(super) fn lend(&mut self, gpu: &mut Gpu) -> Result<usize, DeviceError> {
+        self.collect();
+        let free = |ring: &Self| ring.slots.iter().position(|slot| matches!(slot.round, Round::Free));
+        let mut slot = free(self);
+        if slot.is_none() && self.way == Way::Up && !self.slots.iter().any(|slot| matches!(slot.round, Round::Lent)) {
+            let flying = self.slots.iter().find_map(|slot| match &slot.round {
+                Round::Flying(index) if slot.mapping.load(Ordering::Acquire) == mapping::PENDING => Some(index.clone()),
+                _ => None,
+            });
+            if let Some(index) = flying {
+                gpu.finish(&index, "a free upload slot", gpu.patience)?;
+                self.collect();
+            }
+            slot = free(self);
+        }
+        let slot = match slot {
+            Some(slot) => slot,
+            None => {
+                tracing::debug!(device = gpu.info.name, bytes = self.bytes, "one more staging slot");
+                self.grow(gpu)?
+            }
+        };
+        self.slots[slot].round = Round::Lent;
+        Ok(slot)
+    }
+
+    pub(super) fn home(&self, ring: usize, slot: usize) -> Home {
+        Home { ring, slot, returned: self.home.clone() }
+    }
+
+    pub(super) fn buffer(&self, slot: usize) -> &wgpu::Buffer {
+        &self.slots[slot].buffer
+    }
+
+    /// Whether the slot is one of this ring's, lent, and of at least `bytes`.
+    pub(super) fn holds(&self, slot: usize, bytes: u64) -> bool {
+        self.bytes >= bytes && self.slots.get(slot).is_some_and(|slot| matches!(slot.round, Round::Lent))
+    }
+
+    /// Asks for the slot to be mapped once `index`, which uses it, has finished.
+    pub(super) fn launch(&mut self, slot: usize, index: SubmissionIndex) {
+        let mode = self.way.mode();
+        let slot = &mut self.slots[slot];
+        slot.mapping.store(mapping::PENDING, Ordering::Release);
+        slot.round = Round::Flying(index);
+        let flag = slot.mapping.clone();
+        slot.buffer.map_async(mode, .., move |result| {
+            flag.store(if result.is_ok() { mapping::DONE } else { mapping::FAILED }, Ordering::Release);
+        });
+    }
+
+    /// Whether the mapping that [`Ring::launch`] asked for is there; `None` where it failed.
+    pub(super) fn landed(&self, slot: usize) -> Option<bool> {
+        match self.slots[slot].mapping.load(Ordering::Acquire) {
+            mapping::FAILED => None,
+            state => Some(state == mapping::DONE),
+        }
+    }
+
+    /// Hands a landed download slot out.
+    pub(super) fn hand_out(&mut self, slot: usize) {
+        self.slots[slot].round = Round::Lent;
+    }
+
+    /// Makes a slot free that nobody looks at any more.
+    pub(super) fn retire(&mut self, slot: usize) {
+        let Some(slot) = self.slots.get_mut(slot) else { return };
+        if self.way == Way::Down {
+            slot.buffer.unmap();
+        }
+        slot.round = Round::Free;
+    }
+}

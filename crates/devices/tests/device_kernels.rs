@@ -1,0 +1,102 @@
+//! Every operation's every variant against the f64 reference, on every executor and in the checked build.
+
+mod common;
+
+use brigade_devices::{Executor, OpenOptions, Words, run_case, self_test, verify};
+use brigade_kernels::ops::OPERATIONS;
+use brigade_kernels::{Pass, Random, Tensor};
+use common::{ADAPTERS, everyone, opened, plain};
+
+const CASES: u64 = 20;
+
+fn every_operation(executor: &mut dyn Executor, cases: u64) {
+    let mut wrong = Vec::new();
+    for entry in OPERATIONS {
+        let started = std::time::Instant::now();
+        let mut compared = 0;
+        for seed in 0..cases {
+            let mut random = Random::new(seed);
+            let case = (entry.generate)(&mut random);
+            for report in verify(executor, &case, &mut random).unwrap() {
+                compared += 1;
+                if !report.deviation.holds() {
+                    wrong.push(format!("{report} in case {seed}: {case:?}"));
+                }
+            }
+        }
+        assert!(compared >= cases, "{} compared {compared} outputs", entry.name);
+        println!("{}: {}: {compared} outputs in {:?}", executor.info().name, entry.name, started.elapsed());
+    }
+    assert!(wrong.is_empty(), "{}: {} wrong:\n{}", executor.info().name, wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn device_kernels_on_llvmpipe() {
+    every_operation(plain("llvmpipe").as_mut(), CASES);
+}
+
+#[test]
+fn device_kernels_on_swiftshader() {
+    every_operation(plain("swiftshader").as_mut(), CASES);
+}
+
+#[test]
+fn device_kernels_on_the_reference() {
+    every_operation(plain("reference").as_mut(), CASES);
+}
+
+#[test]
+fn device_kernels_in_the_checked_build() {
+    for name in ADAPTERS {
+        let checked = OpenOptions { checked: true, ..OpenOptions::default() };
+        every_operation(opened(name, &checked).as_mut(), CASES);
+    }
+}
+
+#[test]
+fn device_kernels_split_over_small_bindings() {
+    for name in ADAPTERS {
+        for binding_bytes in [Some(1024), Some(4096)] {
+            let options = OpenOptions { binding_bytes, ..OpenOptions::default() };
+            let mut executor = opened(name, &options);
+            assert_eq!(Some(executor.info().limits.binding_bytes), binding_bytes);
+            let relu = brigade_kernels::ops::find("relu").unwrap();
+            for seed in 0..CASES {
+                let mut random = Random::new(seed);
+                let case = (relu.generate)(&mut random);
+                for report in verify(executor.as_mut(), &case, &mut random).unwrap() {
+                    assert!(report.deviation.holds(), "{report}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn device_self_test_passes_and_is_quick() {
+    for mut executor in everyone() {
+        let test = self_test(executor.as_mut(), OPERATIONS).unwrap();
+        println!("{}: {} outputs in {:?}", executor.info().name, test.reports.len(), test.elapsed);
+        assert!(test.excluded.is_empty(), "{:?}", test.excluded);
+        assert!(test.reports.len() >= OPERATIONS.len());
+        assert_eq!(executor.ledger().bytes(brigade_devices::Purpose::Weights), 0);
+    }
+}
+
+#[test]
+fn device_runs_recorded_cases() {
+    let relu = brigade_kernels::ops::find("relu").unwrap();
+    let shapes = [("x".to_owned(), vec![2, 1, 2])].into();
+    let case = (relu.from_case)(&serde_json::json!({}), &shapes).unwrap();
+    let words = |values: [f32; 4]| values.map(f32::to_bits).to_vec();
+    let given: Words =
+        [(Tensor::X, words([1.0, -2.0, 0.0, 3.5])), (Tensor::Dy, words([1.0, 2.0, 3.0, 4.0]))].into();
+    for mut executor in everyone() {
+        let outcomes = run_case(executor.as_mut(), &case, &given).unwrap();
+        assert_eq!(outcomes.iter().map(|o| o.pass).collect::<Vec<_>>(), [Pass::Forward, Pass::BackwardInput]);
+        assert_eq!(outcomes[0].outputs[&Tensor::Y], words([1.0, 0.0, 0.0, 3.5]));
+        assert_eq!(outcomes[1].outputs[&Tensor::Dx], words([1.0, 0.0, 0.0, 4.0]));
+        let short: Words = [(Tensor::X, vec![0; 3])].into();
+        assert!(run_case(executor.as_mut(), &case, &short).is_err());
+    }
+}
