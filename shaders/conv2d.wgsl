@@ -106,63 +106,71 @@ fn tile_of(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> Tile {
     return Tile(sample < params.samples, sample, group.z * 8u, row % params.grid_h, i % across * 8u);
 }
 
-fn source_at(line: u32, column: u32) -> f32 {
-    let inside = column < params.source_w;
+// A row of a plane of the source: where it starts, and how many elements it has.
+fn source_at(line: u32, width: u32, column: u32) -> f32 {
+    let inside = column < width;
     return select(0.0, source[line + select(0u, column, inside)], inside);
 }
 
-fn source_eight(line: u32, column: u32) -> Eight {
-    let step = params.stride_w;
+fn source_eight(line: u32, width: u32, column: u32, step: u32) -> Eight {
     return Eight(
         vec4(
-            source_at(line, column),
-            source_at(line, column + step),
-            source_at(line, column + 2u * step),
-            source_at(line, column + 3u * step),
+            source_at(line, width, column),
+            source_at(line, width, column + step),
+            source_at(line, width, column + 2u * step),
+            source_at(line, width, column + 3u * step),
         ),
         vec4(
-            source_at(line, column + 4u * step),
-            source_at(line, column + 5u * step),
-            source_at(line, column + 6u * step),
-            source_at(line, column + 7u * step),
+            source_at(line, width, column + 4u * step),
+            source_at(line, width, column + 5u * step),
+            source_at(line, width, column + 6u * step),
+            source_at(line, width, column + 7u * step),
         ),
     );
 }
 
 fn correlate(block: ptr<function, Block>, tile: Tile) {
-    let area = params.source_h * params.source_w;
+    // Read once: not every compiler moves the reading of uniforms out of loops.
+    let height = params.source_h;
+    let width = params.source_w;
+    let channels = params.source_count;
+    let filter_h = params.filter_h;
+    let filter_w = params.filter_w;
+    let step = params.stride_w;
+    let dilation_h = params.dilation_h;
+    let dilation_w = params.dilation_w;
     let first_row = tile.row * params.stride_h - params.padding_h;
-    let first_column = tile.column * params.stride_w - params.padding_w;
+    let first_column = tile.column * step - params.padding_w;
     // Where a tap lies one stride from the next, its 8 pixels are the next one's but for the last.
-    let slides = params.stride_w == params.dilation_w;
-    var weights = 2u * (tile.channel / 8u) * params.source_count * params.filter_h * params.filter_w;
-    var plane = params.source_skip + (tile.sample * params.source_channels + params.source_first) * area;
-    for (var c = 0u; c < params.source_count; c++) {
-        for (var r = 0u; r < params.filter_h; r++) {
-            let row = first_row + r * params.dilation_h;
-            if row < params.source_h {
-                let line = plane + row * params.source_w;
+    let slides = step == dilation_w;
+    var weights = 2u * (tile.channel / 8u) * channels * filter_h * filter_w;
+    var plane = params.source_skip + (tile.sample * params.source_channels + params.source_first) * height * width;
+    for (var c = 0u; c < channels; c++) {
+        for (var r = 0u; r < filter_h; r++) {
+            let row = first_row + r * dilation_h;
+            if row < height {
+                let line = plane + row * width;
                 if slides {
-                    var pixels = source_eight(line, first_column);
-                    var column = first_column + 8u * params.stride_w;
-                    for (var s = 0u; s < params.filter_w; s++) {
+                    var pixels = source_eight(line, width, first_column, step);
+                    var column = first_column + 8u * step;
+                    for (var s = 0u; s < filter_w; s++) {
                         let at = weights + 2u * s;
                         multiply_add(block, Eight(packed[at], packed[at + 1u]), pixels);
-                        let next = source_at(line, column);
+                        let next = source_at(line, width, column);
                         pixels = Eight(vec4(pixels.low.yzw, pixels.high.x), vec4(pixels.high.yzw, next));
-                        column += params.stride_w;
+                        column += step;
                     }
                 } else {
-                    for (var s = 0u; s < params.filter_w; s++) {
+                    for (var s = 0u; s < filter_w; s++) {
                         let at = weights + 2u * s;
-                        let pixels = source_eight(line, first_column + s * params.dilation_w);
+                        let pixels = source_eight(line, width, first_column + s * dilation_w, step);
                         multiply_add(block, Eight(packed[at], packed[at + 1u]), pixels);
                     }
                 }
             }
-            weights += 2u * params.filter_w;
+            weights += 2u * filter_w;
         }
-        plane += area;
+        plane += height * width;
     }
 }
 

@@ -1,10 +1,9 @@
 //! What devices there are, and which one a name means.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use brigade_kernels::Limits;
 use wgpu::{AdapterInfo, Backends, DeviceType, Features};
 
+use crate::door::alone;
 use crate::info::vendor_name;
 use crate::{DeviceError, DeviceInfo, Identity, Kind, ReferenceExecutor};
 
@@ -22,18 +21,11 @@ pub(crate) const USEFUL: [(Features, &str); 3] = [
 /// Addresses on a bus start with this; others name a model, of which there may be several.
 const PCI: &str = "pci-";
 
-/// Instances and devices are made one after another: some drivers cannot do it at once.
-pub(crate) fn door() -> MutexGuard<'static, ()> {
-    static DOOR: Mutex<()> = Mutex::new(());
-    DOOR.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Every device of this machine, each once, in an order of its own: GPUs, then software adapters, then the
 /// reference.
 pub fn list() -> Vec<DeviceInfo> {
-    let guard = door();
-    let mut found: Vec<_> = enumerate(Backends::PRIMARY).into_iter().map(|(info, _)| info).collect();
-    drop(guard);
+    let adapters = alone(None, || enumerate(Backends::PRIMARY));
+    let mut found: Vec<_> = adapters.into_iter().map(|(info, _)| info).collect();
     found.push(ReferenceExecutor::describe());
     found
 }
@@ -79,7 +71,7 @@ fn names(list: &[DeviceInfo]) -> Vec<String> {
     list.iter().map(|info| info.name.clone()).collect()
 }
 
-/// The adapters of a new instance, each once. The caller holds the [`door`].
+/// The adapters of a new instance, each once. To be called [`alone`].
 pub(crate) fn enumerate(backends: Backends) -> Vec<(DeviceInfo, wgpu::Adapter)> {
     let descriptor = wgpu::InstanceDescriptor {
         backends: backends & Backends::PRIMARY,

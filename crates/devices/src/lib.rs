@@ -3,6 +3,7 @@
 mod adapters;
 mod check;
 mod convert;
+mod door;
 mod error;
 mod executor;
 mod gpu;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use wgpu::{Backends, Features};
 
-use crate::adapters::{USEFUL, door, enumerate};
+use crate::adapters::{USEFUL, enumerate};
+use crate::door::alone;
 use crate::gpu::{Gpu, GpuExecutor};
 use crate::{DeviceError, DeviceInfo, Executor, Kind, ReferenceExecutor};
 
@@ -48,11 +49,8 @@ pub fn open(info: &DeviceInfo, options: &OpenOptions) -> Result<Box<dyn Executor
     if info.kind == Kind::Reference {
         return Ok(Box::new(ReferenceExecutor::new()));
     }
-    let guard = door();
-    let threads = info.driver.contains("llvmpipe").then_some(options.threads).flatten();
-    let opened = with_threads(threads, || connect(info, options));
-    drop(guard);
-    let (mut info, device, queue) = opened?;
+    let threads = options.threads.filter(|_| info.driver.contains("llvmpipe"));
+    let (mut info, device, queue) = alone(threads, || connect(info, options))?;
     if let Some(bytes) = options.binding_bytes {
         info.limits.binding_bytes = info.limits.binding_bytes.min(bytes);
     }
@@ -79,27 +77,4 @@ fn connect(wanted: &DeviceInfo, options: &OpenOptions) -> Result<(DeviceInfo, wg
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
         .map_err(|error| DeviceError::Open { device: info.name.clone(), reason: error.to_string() })?;
     Ok((info, device, queue))
-}
-
-/// Runs `open` while the environment tells llvmpipe its number of threads, which it reads as its instance is made.
-/// The caller holds the [`door`].
-fn with_threads<T>(threads: Option<usize>, open: impl FnOnce() -> T) -> T {
-    const VARIABLE: &str = "LP_NUM_THREADS";
-    let Some(threads) = threads else { return open() };
-    let before = std::env::var_os(VARIABLE);
-    set(VARIABLE, Some(threads.to_string().as_ref()));
-    let result = open();
-    set(VARIABLE, before.as_deref());
-    result
-}
-
-#[allow(unsafe_code, reason = "llvmpipe takes its number of threads from the environment only")]
-fn set(variable: &str, value: Option<&std::ffi::OsStr>) {
-    match value {
-        // SAFETY: Brigade changes the environment here only, under a process-wide lock, and reads it through std,
-        // which has a lock of its own. Drivers read it under the same process-wide lock, as they are loaded.
-        Some(value) => unsafe { std::env::set_var(variable, value) },
-        // SAFETY: as above.
-        None => unsafe { std::env::remove_var(variable) },
-    }
 }

@@ -302,7 +302,7 @@ fn device_self_test_leaves_wrong_variants_out() {
     for mut executor in gpus() {
         let test = self_test(executor.as_mut(), &[&twice::MENDABLE]).unwrap();
         let names: Vec<_> = test.excluded.iter().map(|(_, _, name)| *name).collect();
-        assert_eq!(names, ["threefold", "overrun", "uncompilable"], "{}", executor.info().name);
+        assert_eq!(names, ["threefold", "uncompilable"], "{}", executor.info().name);
         assert!(executor.selection().excludes("twice", Pass::Forward, "threefold"));
         assert!(!executor.selection().excludes("twice", Pass::Forward, "right"));
     }

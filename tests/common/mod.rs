@@ -1,0 +1,96 @@
+//! What several tests share: a small model, random samples, and executors.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use brigade::{LearningRate, ModelSpec, Optimiser, Pipeline, Schedule, Sequential};
+use brigade_devices::{Executor, OpenOptions, ReferenceExecutor, find, list, open};
+use brigade_kernels::Random;
+use brigade_pipeline::{Batches, NamedTensor, PipelineOptions, Samples, Stretch, StretchReport};
+use serde_json::json;
+
+pub const OPTIMISER: Optimiser = Optimiser { momentum: 0.9, weight_decay: 1e-3, nesterov: false };
+pub const SEED: u64 = 5;
+
+/// Every kind of layer, small: nine layers on 1×12×12 pictures of 10 classes.
+pub fn small_model() -> Sequential {
+    let spec: ModelSpec = serde_json::from_value(json!({
+        "name": "small",
+        "input": {"c": 1, "h": 12, "w": 12},
+        "layers": [
+            {"op": "conv2d", "out_channels": 4, "kernel": 3, "padding": 1},
+            {"op": "relu"},
+            {"op": "max_pool2d", "kernel": 2},
+            {"op": "conv2d", "out_channels": 6, "kernel": 3},
+            {"op": "local_response_norm", "size": 3},
+            {"op": "avg_pool2d", "kernel": 2},
+            {"op": "linear", "out_features": 16},
+            {"op": "dropout", "p": 0.25},
+            {"op": "linear", "out_features": 10}
+        ]
+    }))
+    .unwrap();
+    Sequential::new(&spec).unwrap()
+}
+
+/// `steps` batches of random pictures and labels.
+pub fn samples(model: &Sequential, batch: usize, steps: usize) -> Vec<Samples> {
+    let mut random = Random::new(11);
+    let width = model.input.elements().unwrap();
+    (0..steps)
+        .map(|_| Samples {
+            inputs: (0..batch * width).map(|_| random.between(-1.0, 1.0) as f32).collect(),
+            labels: (0..batch).map(|_| random.integer(0, model.classes() - 1) as u32).collect(),
+        })
+        .collect()
+}
+
+pub fn feed(samples: &[Samples]) -> Batches<'static> {
+    Box::new(samples.to_vec().into_iter().map(Ok))
+}
+
+/// An executor by name; `reference` is always there, the software adapters after `scripts/setup test`.
+pub fn executor(name: &str) -> Box<dyn Executor> {
+    if name == "reference" {
+        return Box::new(ReferenceExecutor::new());
+    }
+    let list = list();
+    let info = find(&list, name).unwrap_or_else(|error| panic!("run scripts/setup test: {error}"));
+    open(info, &OpenOptions { threads: Some(1), ..OpenOptions::default() }).unwrap()
+}
+
+/// A pipeline of the small model cut before the given layers, all stages on executors of the given names in turn.
+pub fn pipeline(names: &[&str], starts: &[usize], schedule: Schedule, batch: usize, microbatches: usize) -> Pipeline {
+    let model = small_model();
+    let ends = starts[1..].iter().copied().chain([model.layers.len()]);
+    let ranges = starts.iter().copied().zip(ends).map(|(start, end)| start..end);
+    let stages = ranges.enumerate().map(|(s, range)| (range, executor(names[s % names.len()]))).collect();
+    let options = PipelineOptions { schedule, batch, microbatches, seed: SEED, optimiser: OPTIMISER, record: true };
+    Pipeline::start(&model, stages, options).unwrap()
+}
+
+/// Trains over the samples and gives the weights and what was counted.
+pub fn trained(pipeline: &mut Pipeline, samples: &[Samples]) -> (Vec<NamedTensor>, StretchReport) {
+    let stretch = Stretch {
+        samples: samples.iter().map(|samples| samples.labels.len()).sum(),
+        first_step: 0,
+        first_sample: 0,
+        learning_rate: LearningRate { initial: 0.05, milestones: vec![12], factor: 0.5 },
+    };
+    let report =
+        pipeline.train(&stretch, feed(samples), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
+    (pipeline.parameters().unwrap(), report)
+}
+
+/// Equal bit for bit, with the first difference named.
+pub fn assert_same_bits(got: &[NamedTensor], wanted: &[NamedTensor]) {
+    assert_eq!(got.len(), wanted.len());
+    for (got, wanted) in got.iter().zip(wanted) {
+        assert_eq!(got.name, wanted.name);
+        for (what, got_values, wanted_values) in
+            [("weights", &got.weights, &wanted.weights), ("momentum", &got.momentum, &wanted.momentum)]
+        {
+            let different = got_values.iter().zip(wanted_values).position(|(g, w)| g.to_bits() != w.to_bits());
+            assert_eq!(different, None, "{what} of {} differ", got.name);
+            assert_eq!(got_values.len(), wanted_values.len());
+        }
+    }
+}
