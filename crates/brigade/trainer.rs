@@ -1,7 +1,8 @@
 //! From a model, a placement and data to a running pipeline.
 
-use brigade_devices::{DeviceInfo, Executor, OpenOptions, ReferenceExecutor};
-use brigade_kernels::ops;
+use brigade_devices::{DeviceInfo, Executor, OpenOptions};
+use brigade_kernels::Entry;
+use brigade_kernels::ops::OPERATIONS;
 use brigade_pipeline::model::Sequential;
 use brigade_pipeline::schedule::Kind;
 use brigade_pipeline::{Optimiser, Pipeline, PipelineOptions, Placement};
@@ -94,7 +95,7 @@ impl Trainer {
         let mut stages = Vec::with_capacity(executors.len());
         for ((_, range), mut executor) in self.placement.stages.iter().zip(executors) {
             if self.self_test {
-                let _ = (&mut executor, self.operations(range.clone()));
+                brigade_devices::self_test(executor.as_mut(), &self.operations(range.clone()))?;
             }
             stages.push((range.clone(), executor));
         }
@@ -102,14 +103,16 @@ impl Trainer {
     }
 
     /// The operations that a stage's device will run.
-    fn operations(&self, range: std::ops::Range<usize>) -> Vec<&'static str> {
+    fn operations(&self, range: std::ops::Range<usize>) -> Vec<&'static Entry> {
         let last = range.end == self.model.layers.len();
-        let layers = self.model.layers[range].iter().map(|layer| layer.operation.name());
-        let mut names: Vec<_> = layers.chain(["sgd"]).chain(last.then_some("softmax_cross_entropy")).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.retain(|name| ops::find(name).is_some());
-        names
+        let layers = &self.model.layers[range];
+        let runs = |name: &str| layers.iter().any(|layer| layer.operation.name() == name);
+        let wanted = |entry: &&Entry| match entry.name {
+            "sgd" => true,
+            "softmax_cross_entropy" => last,
+            name => runs(name),
+        };
+        OPERATIONS.iter().copied().filter(wanted).collect()
     }
 }
 
@@ -124,9 +127,6 @@ fn resolve(placement: &Placement) -> Result<Vec<DeviceInfo>, Failure> {
 /// # Errors
 /// Where the driver refuses.
 pub fn open(device: &DeviceInfo, threads: usize) -> Result<Box<dyn Executor>, Failure> {
-    if device.kind == brigade_devices::Kind::Reference {
-        return Ok(Box::new(ReferenceExecutor::new()));
-    }
     let options = OpenOptions { threads: Some(threads), ..OpenOptions::default() };
     Ok(brigade_devices::open(device, &options)?)
 }

@@ -1,5 +1,134 @@
-//! stub
+//! `brigade check`: every kernel against the reference, and against recorded cases, on the named devices.
+
+use std::path::PathBuf;
+
+use brigade::{Failure, Status, choose, open};
+use brigade_devices::{Executor, self_test};
+use brigade_kernels::ops::OPERATIONS;
+use serde::Serialize;
+
+use crate::output;
+
+mod recorded;
+
 /// The flags of `check`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
-pub(crate) fn run(_: &Args) -> Result<(), brigade::Failure> { Ok(()) }
+pub(crate) struct Args {
+    /// Devices, as `devices` prints them or parts of their names [default: every GPU]
+    #[arg(long, value_delimiter = ',')]
+    devices: Vec<String>,
+    /// Allows software adapters where no device is named
+    #[arg(long)]
+    software: bool,
+    /// A folder of recorded cases (*.safetensors)
+    #[arg(long)]
+    cases: Option<PathBuf>,
+    /// Driver threads of each software adapter [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was compared and what failed.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Recorded cases, counted once for each device.
+    cases: usize,
+    /// Those of which every tensor of every variant was within its tolerance.
+    passed: usize,
+    /// Comparisons of the self-test.
+    self_test: usize,
+    failed: Vec<Failed>,
+}
+
+/// A comparison beyond its tolerance.
+#[derive(Debug, Serialize)]
+struct Failed {
+    case: String,
+    device: String,
+    variant: String,
+    tensor: String,
+    error: f64,
+    tolerance: f64,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let cases = args.cases.as_deref().map(recorded::read_folder).transpose()?.unwrap_or_default();
+    let mut report = Report::default();
+    for device in choose(&args.devices, None, args.software)? {
+        let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let mut executor = open(&device, threads)?;
+        report.test_itself(executor.as_mut(), args.json)?;
+        for case in &cases {
+            report.hold(executor.as_mut(), case, args.json)?;
+        }
+    }
+    if args.json {
+        output::json(&report)?;
+    } else {
+        let failed = report.cases - report.passed;
+        output::line(format!(
+            "{} comparisons of the self-test; {} recorded cases passed, {failed} failed",
+            report.self_test, report.passed
+        ))?;
+    }
+    if report.failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Status::Numerics, format!("{} results are beyond their tolerance", report.failed.len())))
+}
+
+impl Report {
+    fn test_itself(&mut self, executor: &mut dyn Executor, quiet: bool) -> Result<(), Failure> {
+        let device = executor.info().name.clone();
+        let test = self_test(executor, OPERATIONS)?;
+        for comparison in &test.reports {
+            self.self_test += 1;
+            let deviation = comparison.deviation;
+            if !quiet {
+                output::line(format!("{device}: self-test {comparison}"))?;
+            }
+            if !deviation.holds() {
+                self.failed.push(Failed {
+                    case: format!("self-test {}/{}", comparison.operation, comparison.pass),
+                    device: device.clone(),
+                    variant: comparison.variant.to_owned(),
+                    tensor: comparison.tensor.to_string(),
+                    error: deviation.error,
+                    tolerance: deviation.tolerance,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, executor: &mut dyn Executor, case: &recorded::Recorded, quiet: bool) -> Result<(), Failure> {
+        let device = executor.info().name.clone();
+        let mut passes = true;
+        for comparison in case.run(executor)? {
+            let recorded::Comparison { variant, tensor, deviation } = comparison;
+            if !quiet {
+                output::line(format!(
+                    "{device}: {} {variant}: {tensor} {:.1e} (allowed {:.1e})",
+                    case.name, deviation.error, deviation.tolerance
+                ))?;
+            }
+            if !deviation.holds() {
+                passes = false;
+                self.failed.push(Failed {
+                    case: case.name.clone(),
+                    device: device.clone(),
+                    variant,
+                    tensor: tensor.to_owned(),
+                    error: deviation.error,
+                    tolerance: deviation.tolerance,
+                });
+            }
+        }
+        self.cases += 1;
+        self.passed += usize::from(passes);
+        Ok(())
+    }
+}

@@ -12,11 +12,8 @@ const BACKENDS: [(wgpu::Backend, &str); 3] =
     [(wgpu::Backend::Vulkan, "vulkan"), (wgpu::Backend::Metal, "metal"), (wgpu::Backend::Dx12, "dx12")];
 
 /// Features that Brigade makes use of where they are.
-pub(crate) const USEFUL: [(Features, &str); 3] = [
-    (Features::TIMESTAMP_QUERY, "timestamps"),
-    (Features::SUBGROUP, "subgroups"),
-    (Features::SHADER_F16, "f16"),
-];
+pub(crate) const USEFUL: [(Features, &str); 3] =
+    [(Features::TIMESTAMP_QUERY, "timestamps"), (Features::SUBGROUP, "subgroups"), (Features::SHADER_F16, "f16")];
 
 /// Addresses on a bus start with this; others name a model, of which there may be several.
 const PCI: &str = "pci-";

@@ -34,7 +34,8 @@ pub enum DeviceError {
     /// There are only adapters that compute on the host's cores, and none was asked for by name.
     #[error(
         "only software adapters found: {}. They are never chosen silently: name one with `--devices`, or install the \
-         GPU's driver", listed(found)
+         GPU's driver",
+        listed(found)
     )]
     SoftwareOnly {
         /// Their names.
@@ -114,7 +115,9 @@ pub enum DeviceError {
         in_use: u64,
     },
     /// The device has gone.
-    #[error("{device}: lost: {reason}. Look in the system's log for the driver's reset; training goes on from the last checkpoint with `--resume`")]
+    #[error(
+        "{device}: lost: {reason}. Look in the system's log for the driver's reset; training goes on from the last checkpoint with `--resume`"
+    )]
     Lost {
         /// The device.
         device: String,

@@ -58,7 +58,11 @@ pub fn open(info: &DeviceInfo, options: &OpenOptions) -> Result<Box<dyn Executor
     Ok(Box::new(GpuExecutor::new(Gpu::new(info, device, queue, options), options)?))
 }
 
-fn connect(wanted: &DeviceInfo, options: &OpenOptions) -> Result<(DeviceInfo, wgpu::Device, wgpu::Queue), DeviceError> {
+/// The device behind an identity. To be called [`alone`].
+pub(crate) fn connect(
+    wanted: &DeviceInfo,
+    options: &OpenOptions,
+) -> Result<(DeviceInfo, wgpu::Device, wgpu::Queue), DeviceError> {
     let found = enumerate(Backends::PRIMARY);
     let names: Vec<_> = found.iter().map(|(info, _)| info.name.clone()).collect();
     let same = found.into_iter().find(|(info, _)| info.identity == wanted.identity);

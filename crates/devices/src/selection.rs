@@ -49,7 +49,9 @@ impl Selection {
 
     /// Everything that is excluded: operation, pass, variant.
     pub fn excluded(&self) -> impl Iterator<Item = (&'static str, Pass, &'static str)> + '_ {
-        self.excluded.iter().flat_map(|(&(operation, pass), names)| names.iter().map(move |&name| (operation, pass, name)))
+        self.excluded
+            .iter()
+            .flat_map(|(&(operation, pass), names)| names.iter().map(move |&name| (operation, pass, name)))
     }
 
     /// The variants of a pass that may be used under `limits`, the preferred one first.

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use brigade_kernels::{
-    Access, Case, Deviation, ElementType, Entry, HostTensors, Operation, Pass, Random, Tensor, Use,
-};
+use brigade_kernels::{Access, Case, Deviation, ElementType, Entry, HostTensors, Operation, Pass, Random, Tensor, Use};
 
 use crate::convert::{from_words, to_words};
 use crate::trial::{Words, elements, run_pass, variants};
@@ -153,13 +151,7 @@ fn examine(
     Ok(())
 }
 
-fn compare(
-    case: &Case,
-    pass: Pass,
-    variant: &'static str,
-    got: &Words,
-    wanted: &[(Tensor, Vec<f64>)],
-) -> Vec<Report> {
+fn compare(case: &Case, pass: Pass, variant: &'static str, got: &Words, wanted: &[(Tensor, Vec<f64>)]) -> Vec<Report> {
     let operation = case.operation.as_ref();
     let report = |(tensor, wanted): &(Tensor, Vec<f64>)| {
         let got = got.get(tensor).map(|words| from_words(words, operation.element_type(*tensor)));

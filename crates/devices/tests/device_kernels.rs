@@ -89,8 +89,7 @@ fn device_runs_recorded_cases() {
     let shapes = [("x".to_owned(), vec![2, 1, 2])].into();
     let case = (relu.from_case)(&serde_json::json!({}), &shapes).unwrap();
     let words = |values: [f32; 4]| values.map(f32::to_bits).to_vec();
-    let given: Words =
-        [(Tensor::X, words([1.0, -2.0, 0.0, 3.5])), (Tensor::Dy, words([1.0, 2.0, 3.0, 4.0]))].into();
+    let given: Words = [(Tensor::X, words([1.0, -2.0, 0.0, 3.5])), (Tensor::Dy, words([1.0, 2.0, 3.0, 4.0]))].into();
     for mut executor in everyone() {
         let outcomes = run_case(executor.as_mut(), &case, &given).unwrap();
         assert_eq!(outcomes.iter().map(|o| o.pass).collect::<Vec<_>>(), [Pass::Forward, Pass::BackwardInput]);

@@ -9,10 +9,7 @@ use common::{ADAPTERS, adapter, plain};
 fn device_list_has_both_adapters_and_the_reference() {
     let (llvmpipe, swiftshader) = (adapter("LLVMPIPE"), adapter("swiftshader"));
     assert_eq!((llvmpipe.kind, llvmpipe.vendor_id, llvmpipe.vendor.as_str()), (Kind::Software, 0x10005, "Mesa"));
-    assert_eq!(
-        (swiftshader.vendor_id, swiftshader.device_id, swiftshader.vendor.as_str()),
-        (0x1AE0, 0xC0DE, "Google")
-    );
+    assert_eq!((swiftshader.vendor_id, swiftshader.device_id, swiftshader.vendor.as_str()), (0x1AE0, 0xC0DE, "Google"));
     assert_ne!(llvmpipe.identity, swiftshader.identity);
     assert_eq!(adapter("reference").kind, Kind::Reference);
     for info in list() {
@@ -35,9 +32,8 @@ fn device_software_is_not_chosen_silently() {
 
 #[test]
 fn device_opens_several_times_at_once() {
-    let handles: Vec<_> = (0..4)
-        .map(|i| std::thread::spawn(move || plain(ADAPTERS[i % 2]).info().name.clone()))
-        .collect();
+    let handles: Vec<_> =
+        (0..4).map(|i| std::thread::spawn(move || plain(ADAPTERS[i % 2]).info().name.clone())).collect();
     let names: Vec<_> = handles.into_iter().map(|handle| handle.join().unwrap()).collect();
     assert_eq!(names[0], names[2]);
     assert_eq!(names[1], names[3]);

@@ -247,13 +247,7 @@ impl GpuExecutor {
         Ok(segments)
     }
 
-    fn step(
-        &self,
-        program: &str,
-        run: &Run,
-        dispatch: &Dispatch,
-        uniform: Option<Part>,
-    ) -> Result<Step, DeviceError> {
+    fn step(&self, program: &str, run: &Run, dispatch: &Dispatch, uniform: Option<Part>) -> Result<Step, DeviceError> {
         let kernel = format!("{}/{}", run.operation.name(), dispatch.kernel.entry);
         let wrong = |message: String| self.gpu.program_error(program, format!("{kernel}: {message}"));
         let most = self.gpu.info.limits.workgroups_per_dimension;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use wgpu::{BufferUsages, MapMode, SubmissionIndex};
 
@@ -46,7 +47,12 @@ enum Round {
     /// In the hands of the worker, or of another stage.
     Lent,
     /// The device has it until that submission has finished.
-    Flying(SubmissionIndex),
+    Flying {
+        /// The submission.
+        index: SubmissionIndex,
+        /// Counts the launches of the ring.
+        order: u64,
+    },
 }
 
 /// What the callback of `map_async` says.
@@ -67,6 +73,7 @@ pub(super) struct Ring {
     way: Way,
     bytes: u64,
     slots: Vec<Slot>,
+    launches: u64,
     home: Sender<usize>,
     returned: Receiver<usize>,
 }
@@ -84,7 +91,7 @@ impl Rings {
             Some(index) => index,
             None => {
                 let (home, returned) = channel();
-                self.0.push(Ring { way, bytes, slots: Vec::new(), home, returned });
+                self.0.push(Ring { way, bytes, slots: Vec::new(), launches: 0, home, returned });
                 self.0.len() - 1
             }
         };
@@ -114,7 +121,7 @@ impl Ring {
         }
         if self.way == Way::Up {
             for slot in &mut self.slots {
-                if matches!(slot.round, Round::Flying(_)) && slot.mapping.load(Ordering::Acquire) == mapping::DONE {
+                if matches!(slot.round, Round::Flying { .. }) && slot.mapping.load(Ordering::Acquire) == mapping::DONE {
                     slot.round = Round::Free;
                 }
             }
@@ -127,15 +134,14 @@ impl Ring {
         self.collect();
         let free = |ring: &Self| ring.slots.iter().position(|slot| matches!(slot.round, Round::Free));
         let mut slot = free(self);
-        if slot.is_none() && self.way == Way::Up && !self.slots.iter().any(|slot| matches!(slot.round, Round::Lent)) {
-            let flying = self.slots.iter().find_map(|slot| match &slot.round {
-                Round::Flying(index) if slot.mapping.load(Ordering::Acquire) == mapping::PENDING => Some(index.clone()),
-                _ => None,
-            });
-            if let Some(index) = flying {
+        if let (None, Some(index)) = (slot, self.oldest()) {
+            let others = self.slots.iter().any(|slot| matches!(slot.round, Round::Lent));
+            if others {
+                gpu.poll(&index, Duration::ZERO)?;
+            } else {
                 gpu.finish(&index, "a free upload slot", gpu.patience)?;
-                self.collect();
             }
+            self.collect();
             slot = free(self);
         }
         let slot = match slot {
@@ -147,6 +153,15 @@ impl Ring {
         };
         self.slots[slot].round = Round::Lent;
         Ok(slot)
+    }
+
+    /// The submission of the upload slot that has been on the device for longest.
+    fn oldest(&self) -> Option<SubmissionIndex> {
+        let flying = self.slots.iter().filter_map(|slot| match &slot.round {
+            Round::Flying { index, order } if self.way == Way::Up => Some((order, index)),
+            _ => None,
+        });
+        flying.min_by_key(|(order, _)| **order).map(|(_, index)| index.clone())
     }
 
     pub(super) fn home(&self, ring: usize, slot: usize) -> Home {
@@ -165,9 +180,10 @@ impl Ring {
     /// Asks for the slot to be mapped once `index`, which uses it, has finished.
     pub(super) fn launch(&mut self, slot: usize, index: SubmissionIndex) {
         let mode = self.way.mode();
+        self.launches += 1;
         let slot = &mut self.slots[slot];
         slot.mapping.store(mapping::PENDING, Ordering::Release);
-        slot.round = Round::Flying(index);
+        slot.round = Round::Flying { index, order: self.launches };
         let flag = slot.mapping.clone();
         slot.buffer.map_async(mode, .., move |result| {
             flag.store(if result.is_ok() { mapping::DONE } else { mapping::FAILED }, Ordering::Release);

@@ -83,11 +83,7 @@ impl GpuExecutor {
         Ok(Upload::mapped(bytes as usize, view.map_err(refused)?, ring.home(ring_index, slot)))
     }
 
-    pub(super) fn submit_program(
-        &mut self,
-        program: ProgramId,
-        upload: Option<Upload>,
-    ) -> Result<Ticket, DeviceError> {
+    pub(super) fn submit_program(&mut self, program: ProgramId, upload: Option<Upload>) -> Result<Ticket, DeviceError> {
         self.gpu.check()?;
         let submitted = Instant::now();
         let source = self.close_upload(program, upload)?;
@@ -175,7 +171,8 @@ impl GpuExecutor {
         let Some((index, slot)) = flight.slot else { return Ok((None, None)) };
         let Some(ring) = self.rings.get_mut(index) else { return Ok((None, None)) };
         let what = format!("what program {} brings back", flight.label);
-        let failed = |reason: String| DeviceError::Lost { device: self.gpu.name(), reason: format!("{what}: {reason}") };
+        let failed =
+            |reason: String| DeviceError::Lost { device: self.gpu.name(), reason: format!("{what}: {reason}") };
         if ring.landed(slot) != Some(true) {
             self.gpu.check()?;
             return Err(failed("the staging slot cannot be mapped".into()));

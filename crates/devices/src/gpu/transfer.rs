@@ -27,9 +27,9 @@ impl GpuExecutor {
         for (index, piece) in bytes.chunks(PIECE).enumerate() {
             let usage = BufferUsages::MAP_WRITE | BufferUsages::COPY_SRC;
             let staging = self.gpu.buffer(piece.len() as u64, Purpose::Staging, usage, true)?;
-            let filled = self.fill(&staging, piece).and_then(|()| {
-                self.copy(&staging, 0, &buffer, offset + (index * PIECE) as u64, piece.len() as u64)
-            });
+            let filled = self
+                .fill(&staging, piece)
+                .and_then(|()| self.copy(&staging, 0, &buffer, offset + (index * PIECE) as u64, piece.len() as u64));
             let finished = filled.and_then(|index| self.gpu.finish(&index, "a write", self.gpu.patience));
             self.gpu.release(&staging, Purpose::Staging);
             finished?;
