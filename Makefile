@@ -14,6 +14,7 @@ test: ## run every test, on two software adapters and any GPU
 
 lint: ## check formatting, lints and documentation
 	cargo fmt --all --check
+	rustfmt --edition 2024 --check $$(git ls-files "crates/kernels/src/ops/*.rs")
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --workspace
 	cargo run --release -- docs --check
@@ -23,7 +24,7 @@ docs: ## regenerate the generated parts of docs/
 
 bench: ## measure this machine
 	scripts/setup train
-	cargo run --release -- bench
+	cargo run --release -- bench pipeline --devices llvmpipe
 
 clean: ## delete what was built
 	cargo clean

@@ -1,6 +1,9 @@
 // y[n,k,p,q] = b[k] + Σ_crs w[k,c,r,s] · x[n,c, p·stride − padding + r·dilation, q·stride − padding + s·dilation],
 // and its gradients. `source` is the picture that is read and `result` the one that is written: x and y forward,
-// dy and dx backward. What may be negative is kept in u32 and wraps: an index below 0 is then beyond any side.
+// dy and dx backward.
+//
+// The fast kernels read pictures from a copy that `pad` makes in scratch memory: 4 channels in one vec4, neighbours in
+// a row next to each other, zeros around. So every load brings 4 values, and none is checked against the border.
 
 struct Conv2dParams {
     samples: u32,
@@ -10,7 +13,7 @@ struct Conv2dParams {
     result_channels: u32,
     result_h: u32,
     result_w: u32,
-    // Channels of which this dispatch has the weights, as first and count.
+    // Channels that this dispatch is about, as first and count.
     source_first: u32,
     source_count: u32,
     result_first: u32,
@@ -26,11 +29,17 @@ struct Conv2dParams {
     filter_w: u32,
     stride_h: u32,
     stride_w: u32,
-    padding_h: u32,
-    padding_w: u32,
     dilation_h: u32,
     dilation_w: u32,
-    // Taps of the whole filter that `pack` takes, as first and step, and w's strides.
+    // Zeros before the first row and column of the source, and sides of the padded copy.
+    padding_h: u32,
+    padding_w: u32,
+    padded_h: u32,
+    padded_w: u32,
+    // Where in the padded copy the first tap of the first position lies.
+    origin_h: u32,
+    origin_w: u32,
+    // Taps of the whole filter that `pack` takes, as first and step (negative ones wrap), and w's strides.
     tap_first_h: u32,
     tap_first_w: u32,
     tap_step_h: u32,
@@ -58,12 +67,58 @@ struct Conv2dParams {
 @group(0) @binding(6) var<storage, read_write> dw: array<f32>;
 @group(0) @binding(7) var<storage, read_write> db: array<f32>;
 @group(0) @binding(8) var<storage, read> dy: array<f32>;
-@group(0) @binding(14) var<storage, read_write> workspace: array<f32>;
-@group(0) @binding(14) var<storage, read> packed: array<vec4<f32>>;
+// Parts of the scratch memory. One dispatch may not see one buffer both as `read` and as `read_write`: so where
+// `backward_weight` writes its sums to it, it also reads through bindings that could write.
+@group(0) @binding(14) var<storage, read_write> scratch: array<f32>;
+@group(0) @binding(14) var<storage, read_write> copied: array<vec4<f32>>;
+@group(0) @binding(14) var<storage, read> padded: array<vec4<f32>>;
+@group(0) @binding(15) var<storage, read> packed: array<vec4<f32>>;
+@group(0) @binding(15) var<storage, read_write> padded_x: array<vec4<f32>>;
+@group(0) @binding(16) var<storage, read_write> padded_dy: array<vec4<f32>>;
 @group(0) @binding(14) var<storage, read> partials: array<f32>;
 
-// Weights in the order in which `correlate` reads them: for 8 channels of the result at a time, every source channel,
-// row and column of the filter, and of each the 8 weights. Channels beyond the last one get zeros.
+fn source_at(n: u32, c: u32, row: u32, column: u32) -> f32 {
+    if c >= params.source_count {
+        return 0.0;
+    }
+    let plane = n * params.source_channels + params.source_first + c;
+    return source[params.source_skip + (plane * params.source_h + row) * params.source_w + column];
+}
+
+// The padded copy: samples × channels / 4 × rows × columns × 4 channels.
+@compute @workgroup_size(256)
+fn pad(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = flat_invocation(group, groups, lane, 256u);
+    let quads = (params.source_count + 3u) / 4u;
+    let line = i / params.padded_w;
+    let plane = line / params.padded_h;
+    let n = plane / quads;
+    if n >= params.samples {
+        return;
+    }
+    // An index below 0 wraps and is beyond any side.
+    let row = line % params.padded_h - params.padding_h;
+    let column = i % params.padded_w - params.padding_w;
+    var value = vec4(0.0);
+    if row < params.source_h && column < params.source_w {
+        let c = plane % quads * 4u;
+        value = vec4(
+            source_at(n, c, row, column),
+            source_at(n, c + 1u, row, column),
+            source_at(n, c + 2u, row, column),
+            source_at(n, c + 3u, row, column),
+        );
+    }
+    copied[i] = value;
+}
+
+// Weights in the order in which `correlate` reads them: for 8 channels of the result at a time, each 4 source
+// channels, row and column of the filter, and for these each source channel's 8 weights. Channels beyond the last one
+// get zeros.
 @compute @workgroup_size(256)
 fn pack(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -72,21 +127,22 @@ fn pack(
 ) {
     let i = flat_invocation(group, groups, lane, 256u);
     let taps = params.filter_h * params.filter_w;
-    let depth = params.source_count * taps;
-    let channel = i / (8u * depth) * 8u + i % 8u;
-    let entry = i / 8u % depth;
-    if i >= (params.result_count + 7u) / 8u * 8u * depth {
+    let depth = (params.source_count + 3u) / 4u * taps;
+    let channel = i / (32u * depth) * 8u + i % 8u;
+    let entry = i / 32u % depth;
+    let c = entry / taps * 4u + i / 8u % 4u;
+    if i >= (params.result_count + 7u) / 8u * 32u * depth {
         return;
     }
-    if channel >= params.result_count {
-        workspace[i] = 0.0;
+    if channel >= params.result_count || c >= params.source_count {
+        scratch[i] = 0.0;
         return;
     }
     let tap = entry % taps;
     let r = params.tap_first_h + tap / params.filter_w * params.tap_step_h;
     let s = params.tap_first_w + tap % params.filter_w * params.tap_step_w;
-    let at = params.w_skip + entry / taps * params.w_source + channel * params.w_result;
-    workspace[i] = w[at + r * params.w_row + s];
+    let at = params.w_skip + c * params.w_source + channel * params.w_result;
+    scratch[i] = w[at + r * params.w_row + s];
 }
 
 // What one invocation of `forward` and `backward_input` computes: 8 channels of 8 neighbours in a row of the grid.
@@ -106,71 +162,58 @@ fn tile_of(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> Tile {
     return Tile(sample < params.samples, sample, group.z * 8u, row % params.grid_h, i % across * 8u);
 }
 
-// A row of a plane of the source: where it starts, and how many elements it has.
-fn source_at(line: u32, width: u32, column: u32) -> f32 {
-    let inside = column < width;
-    return select(0.0, source[line + select(0u, column, inside)], inside);
-}
-
-fn source_eight(line: u32, width: u32, column: u32, step: u32) -> Eight {
-    return Eight(
-        vec4(
-            source_at(line, width, column),
-            source_at(line, width, column + step),
-            source_at(line, width, column + 2u * step),
-            source_at(line, width, column + 3u * step),
-        ),
-        vec4(
-            source_at(line, width, column + 4u * step),
-            source_at(line, width, column + 5u * step),
-            source_at(line, width, column + 6u * step),
-            source_at(line, width, column + 7u * step),
-        ),
-    );
+// block += Σ over 4 source channels of their 8 weights · their values in 8 pixels
+fn multiply_add_quad(block: ptr<function, Block>, at: u32, low: mat4x4<f32>, high: mat4x4<f32>) {
+    let l = transpose(low);
+    let h = transpose(high);
+    multiply_add(block, Eight(packed[at], packed[at + 1u]), Eight(l[0], h[0]));
+    multiply_add(block, Eight(packed[at + 2u], packed[at + 3u]), Eight(l[1], h[1]));
+    multiply_add(block, Eight(packed[at + 4u], packed[at + 5u]), Eight(l[2], h[2]));
+    multiply_add(block, Eight(packed[at + 6u], packed[at + 7u]), Eight(l[3], h[3]));
 }
 
 fn correlate(block: ptr<function, Block>, tile: Tile) {
     // Read once: not every compiler moves the reading of uniforms out of loops.
-    let height = params.source_h;
-    let width = params.source_w;
-    let channels = params.source_count;
+    let quads = (params.source_count + 3u) / 4u;
     let filter_h = params.filter_h;
     let filter_w = params.filter_w;
     let step = params.stride_w;
-    let dilation_h = params.dilation_h;
     let dilation_w = params.dilation_w;
-    let first_row = tile.row * params.stride_h - params.padding_h;
-    let first_column = tile.column * step - params.padding_w;
+    let next_row = params.dilation_h * params.padded_w;
+    let area = params.padded_h * params.padded_w;
+    let row = params.origin_h + tile.row * params.stride_h;
+    let column = params.origin_w + tile.column * step;
     // Where a tap lies one stride from the next, its 8 pixels are the next one's but for the last.
     let slides = step == dilation_w;
-    var weights = 2u * (tile.channel / 8u) * channels * filter_h * filter_w;
-    var plane = params.source_skip + (tile.sample * params.source_channels + params.source_first) * height * width;
-    for (var c = 0u; c < channels; c++) {
+    var weights = tile.channel * quads * filter_h * filter_w;
+    var plane = tile.sample * quads * area + row * params.padded_w + column;
+    for (var c = 0u; c < quads; c++) {
+        var line = plane;
         for (var r = 0u; r < filter_h; r++) {
-            let row = first_row + r * dilation_h;
-            if row < height {
-                let line = plane + row * width;
+            var at = line;
+            var low = mat4x4(padded[at], padded[at + step], padded[at + 2u * step], padded[at + 3u * step]);
+            at += 4u * step;
+            var high = mat4x4(padded[at], padded[at + step], padded[at + 2u * step], padded[at + 3u * step]);
+            at += 3u * step;
+            multiply_add_quad(block, weights, low, high);
+            weights += 8u;
+            for (var s = 1u; s < filter_w; s++) {
                 if slides {
-                    var pixels = source_eight(line, width, first_column, step);
-                    var column = first_column + 8u * step;
-                    for (var s = 0u; s < filter_w; s++) {
-                        let at = weights + 2u * s;
-                        multiply_add(block, Eight(packed[at], packed[at + 1u]), pixels);
-                        let next = source_at(line, width, column);
-                        pixels = Eight(vec4(pixels.low.yzw, pixels.high.x), vec4(pixels.high.yzw, next));
-                        column += step;
-                    }
+                    at += step;
+                    low = mat4x4(low[1], low[2], low[3], high[0]);
+                    high = mat4x4(high[1], high[2], high[3], padded[at]);
                 } else {
-                    for (var s = 0u; s < filter_w; s++) {
-                        let at = weights + 2u * s;
-                        let pixels = source_eight(line, width, first_column + s * dilation_w, step);
-                        multiply_add(block, Eight(packed[at], packed[at + 1u]), pixels);
-                    }
+                    at = line + s * dilation_w;
+                    low = mat4x4(padded[at], padded[at + step], padded[at + 2u * step], padded[at + 3u * step]);
+                    at += 4u * step;
+                    high = mat4x4(padded[at], padded[at + step], padded[at + 2u * step], padded[at + 3u * step]);
                 }
+                multiply_add_quad(block, weights, low, high);
+                weights += 8u;
             }
-            weights += 2u * filter_w;
+            line += next_row;
         }
-        plane += height * width;
+        plane += area;
     }
 }
 
@@ -255,35 +298,14 @@ fn backward_input(
     put_block(tile, &block, Eight(vec4(0.0), vec4(0.0)));
 }
 
-// Four columns of the block of `backward_weight`: elements (c, r, s) of the filter, with the taps outermost. What to
-// add to the row, the column and the index of a pixel of x.
-struct Taps {
-    row: vec4<u32>,
-    column: vec4<u32>,
-    index: vec4<u32>,
-}
-
-fn taps_of(first: u32) -> Taps {
-    let last = params.source_channels * params.filter_h * params.filter_w - 1u;
-    let entry = min(first + vec4(0u, 1u, 2u, 3u), vec4(last));
-    let tap = entry / params.source_channels;
-    let c = entry % params.source_channels;
-    let row = tap / params.filter_w * params.dilation_h - params.padding_h;
-    let column = tap % params.filter_w * params.dilation_w - params.padding_w;
-    return Taps(row, column, (c * params.source_h + row) * params.source_w + column);
-}
-
-fn tapped(pixel: u32, row: u32, column: u32, taps: Taps) -> vec4<f32> {
-    let inside = (row + taps.row < vec4(params.source_h)) & (column + taps.column < vec4(params.source_w));
-    let at = select(vec4(0u), pixel + taps.index, inside);
-    return select(vec4(0.0), vec4(source[at.x], source[at.y], source[at.z], source[at.w]), inside);
-}
-
-fn dy_at(rows: Offsets, i: u32) -> Eight {
-    return Eight(
-        vec4(dy[rows.low.x + i], dy[rows.low.y + i], dy[rows.low.z + i], dy[rows.low.w + i]),
-        vec4(dy[rows.high.x + i], dy[rows.high.y + i], dy[rows.high.z + i], dy[rows.high.w + i]),
-    );
+// Where the four columns `quad` of the blocks of `backward_weight` lie in the padded copy of x: 4 channels at one tap,
+// with the taps outermost. Those beyond the last repeat it; nobody reads their results.
+fn quad_of(quad: u32) -> u32 {
+    let quads = (params.source_channels + 3u) / 4u;
+    let g = min(quad, quads * params.filter_h * params.filter_w - 1u);
+    let tap = g / quads;
+    let row = g % quads * params.padded_h + tap / params.filter_w * params.dilation_h;
+    return row * params.padded_w + tap % params.filter_w * params.dilation_w;
 }
 
 // Sums over the pixels of a slice of the samples: 64 invocations share a block of 8 output channels × 8 elements of
@@ -295,35 +317,39 @@ fn backward_weight(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let area = params.result_h * params.result_w;
-    let channels = offsets(8u * group.y, params.result_count - 1u, area, params.result_skip);
-    let low = taps_of(8u * group.x);
-    let high = taps_of(8u * group.x + 4u);
-    let rows_a_turn = 64u / params.result_w;
-    let columns_a_turn = 64u % params.result_w;
+    let columns = params.result_w;
+    let down = params.stride_h * params.padded_w;
+    let right = params.stride_w;
+    let picture = (params.source_channels + 3u) / 4u * params.padded_h * params.padded_w;
+    let quads = (params.result_count + 3u) / 4u;
+    let k_low = 2u * group.y * area;
+    let k_high = min(2u * group.y + 1u, quads - 1u) * area;
+    let c_low = quad_of(2u * group.x);
+    let c_high = quad_of(2u * group.x + 1u);
+    let rows_a_turn = 64u / columns;
+    let columns_a_turn = 64u % columns;
     let sample_end = min((group.z + 1u) * params.slice, params.samples);
 
     var block: Block;
     for (var sample = group.z * params.slice; sample < sample_end; sample++) {
-        let plane = (sample * params.result_channels + params.result_first) * area;
-        let picture = params.source_skip + sample * params.source_channels * params.source_h * params.source_w;
-        var p = lane / params.result_w;
-        var q = lane % params.result_w;
+        let gradients = sample * quads * area;
+        var p = lane / columns;
+        var q = lane % columns;
         for (var i = lane; i < area; i += 64u) {
-            let row = p * params.stride_h;
-            let column = q * params.stride_w;
-            let pixel = picture + row * params.source_w + column;
-            let pixels = Eight(tapped(pixel, row, column, low), tapped(pixel, row, column, high));
-            multiply_add(&block, dy_at(channels, plane + i), pixels);
+            let at = gradients + i;
+            let pixel = sample * picture + p * down + q * right;
+            let rows = Eight(padded_dy[at + k_low], padded_dy[at + k_high]);
+            multiply_add(&block, rows, Eight(padded_x[pixel + c_low], padded_x[pixel + c_high]));
             p += rows_a_turn;
             q += columns_a_turn;
-            if q >= params.result_w {
-                q -= params.result_w;
+            if q >= columns {
+                q -= columns;
                 p += 1u;
             }
         }
     }
     let block_index = (group.z * groups.y + group.y) * groups.x + group.x;
-    workspace[64u * block_index + lane] = block_sum(&block, lane);
+    scratch[64u * block_index + lane] = block_sum(&block, lane);
 }
 
 // dw += the sum of the slices, always in the same order.
@@ -340,10 +366,12 @@ fn backward_weight_sum(
     if k >= params.result_count {
         return;
     }
-    let entry = i % taps * params.source_channels + i % depth / taps;
-    let across = (depth + 7u) / 8u;
+    let c = i % depth / taps;
+    let quads = (params.source_channels + 3u) / 4u;
+    let quad = i % taps * quads + c / 4u;
+    let across = (taps * quads + 1u) / 2u;
     let stride = 64u * across * ((params.result_count + 7u) / 8u);
-    var at = 64u * (k / 8u * across + entry / 8u) + k % 8u * 8u + entry % 8u;
+    var at = 64u * (k / 8u * across + quad / 2u) + k % 8u * 8u + quad % 2u * 4u + c % 4u;
     var sum = 0.0;
     for (var slice = 0u; slice < params.slices; slice++) {
         sum += partials[at];

@@ -112,7 +112,12 @@ impl Network {
             .operation
             .tensors(pass)
             .iter()
-            .map(|used| (used.tensor, self.tensor(l, used.tensor, microbatch, layer.operation.elements(used.tensor, problem).unwrap())))
+            .map(|used| {
+                (
+                    used.tensor,
+                    self.tensor(l, used.tensor, microbatch, layer.operation.elements(used.tensor, problem).unwrap()),
+                )
+            })
             .collect();
         if !tensors.is_empty() {
             self.run(&layer.operation, pass, problem, &tensors);

@@ -51,7 +51,13 @@ impl Data {
         Ok(())
     }
 
-    fn batches(&self, dataset: &Dataset, sampler: &Sampler, epoch: usize, first: usize) -> Result<Batches<'_>, BoxError> {
+    fn batches(
+        &self,
+        dataset: &Dataset,
+        sampler: &Sampler,
+        epoch: usize,
+        first: usize,
+    ) -> Result<Batches<'_>, BoxError> {
         let loader = Loader::start(dataset, sampler.epoch(epoch as u64), first)?;
         Ok(Box::new(loader.map(|batch| {
             let batch = batch?;

@@ -75,8 +75,7 @@ pub fn trained(pipeline: &mut Pipeline, samples: &[Samples]) -> (Vec<NamedTensor
         first_sample: 0,
         learning_rate: LearningRate { initial: 0.05, milestones: vec![12], factor: 0.5 },
     };
-    let report =
-        pipeline.train(&stretch, feed(samples), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
+    let report = pipeline.train(&stretch, feed(samples), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
     (pipeline.parameters().unwrap(), report)
 }
 

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use brigade::{Data, DeviceInfo, Failure, Pipeline, Position, Progress, Settings, Status, TrainOptions, Words};
+use brigade_pipeline::model::Layer;
 use brigade_pipeline::{
     Checkpoint, CheckpointError, Checkpoints, Manifest, RunReport, Source, Store, Values, write_tensors,
 };
@@ -163,7 +164,7 @@ fn announce(settings: &Settings, pipeline: &Pipeline) {
 
 fn start_event(settings: &Settings, pipeline: &Pipeline) -> Value {
     let stage = |(stage, (device, range)): (usize, (&DeviceInfo, &std::ops::Range<usize>))| {
-        let parameters: usize = settings.model.layers[range.clone()].iter().map(|layer| layer.parameter_elements()).sum();
+        let parameters: usize = settings.model.layers[range.clone()].iter().map(Layer::parameter_elements).sum();
         json!({
             "stage": stage, "device": device.name, "vendor": device.vendor,
             "layers": layers(settings, range), "parameters": parameters,
@@ -230,7 +231,10 @@ fn summarise(report: &RunReport, pipeline: &Pipeline) {
     for (stage, device) in report.stages.iter().zip(pipeline.devices()) {
         let busy = 100.0 * stage.busy().as_secs_f64() / report.seconds.max(1e-9);
         let peak = output::bytes(stage.peak_bytes);
-        eprintln!("stage {} on {}: busy {busy:.0} %, {peak} at most, staleness {}", stage.stage, device.name, stage.staleness);
+        eprintln!(
+            "stage {} on {}: busy {busy:.0} %, {peak} at most, staleness {}",
+            stage.stage, device.name, stage.staleness
+        );
     }
 }
 

@@ -173,7 +173,7 @@ fn listed_by_another_backend<T>(kept: &[(DeviceInfo, T)], info: &DeviceInfo) -> 
     let (here, elsewhere): (Vec<_>, Vec<_>) =
         kept.iter().filter(model).partition(|(other, _)| other.identity.backend == info.identity.backend);
     let twin = |(other, _): &&(DeviceInfo, T)| other.identity.address == info.identity.address;
-    elsewhere.iter().any(|other| twin(other)) || (here.is_empty() && !elsewhere.is_empty())
+    elsewhere.iter().any(twin) || (here.is_empty() && !elsewhere.is_empty())
 }
 
 const fn rank(kind: Kind) -> usize {
@@ -188,6 +188,7 @@ const fn rank(kind: Kind) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -73,7 +73,7 @@ pub enum DeviceError {
         /// The pass.
         pass: &'static str,
         /// Why.
-        source: PlanError,
+        source: Box<PlanError>,
     },
     /// No variant of an operation is left: this adapter offers none of what they need, or all were excluded.
     #[error("{device}: {program}: no variant of {operation}/{pass} runs on this adapter ({reasons})")]
@@ -125,7 +125,10 @@ pub enum DeviceError {
         reason: String,
     },
     /// The device did not finish in time.
-    #[error("{device}: {what} has not finished after {:.1} s; the device hangs or the work is too long", waited.as_secs_f64())]
+    #[error(
+        "{device}: {what} has not finished after {:.1} s; the device hangs or the work is too long",
+        waited.as_secs_f64()
+    )]
     Timeout {
         /// The device.
         device: String,

@@ -1,5 +1,6 @@
 //! Kernels held against the reference, on the very adapter.
 
+use std::collections::btree_map;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -130,9 +131,8 @@ fn examine(
     for pass in Pass::ALL {
         let uses = operation.tensors(pass);
         for used in uses.iter().filter(|used| used.access.reads()) {
-            if !known.contains_key(&used.tensor) {
-                let count = elements(executor, case, used.tensor)?;
-                known.insert(used.tensor, random_words(case, used.tensor, count, random));
+            if let btree_map::Entry::Vacant(place) = known.entry(used.tensor) {
+                place.insert(random_words(case, used.tensor, elements(executor, case, used.tensor)?, random));
             }
         }
         let wanted = reference(executor, case, pass, &uses, &known)?;

@@ -1,5 +1,7 @@
 //! What the seam itself costs. Run with `--ignored --nocapture`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::{Duration, Instant};

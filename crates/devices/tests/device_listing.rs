@@ -1,5 +1,7 @@
 //! Both test adapters are found, told apart, and opened as often as one likes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use brigade_devices::{DeviceError, Kind, OpenOptions, list, open, unnamed};
@@ -37,20 +39,6 @@ fn device_opens_several_times_at_once() {
     let names: Vec<_> = handles.into_iter().map(|handle| handle.join().unwrap()).collect();
     assert_eq!(names[0], names[2]);
     assert_eq!(names[1], names[3]);
-}
-
-#[test]
-fn device_threads_of_llvmpipe_are_counted_for_each_opening() {
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
-    let before = threads();
-    let one = plain("llvmpipe");
-    let with_one = threads() - before;
-    let four = common::opened("llvmpipe", &OpenOptions { threads: Some(4), ..OpenOptions::default() });
-    let with_four = threads() - before - with_one;
-    println!("threads: {with_one} with one, {with_four} with four");
-    assert!(with_four >= with_one + 3, "{with_one} threads with one, {with_four} with four");
-    assert!(std::env::var_os("LP_NUM_THREADS").is_none());
-    drop((one, four));
 }
 
 #[test]

@@ -24,7 +24,9 @@ pub enum ShapeError {
         sides: Vec<usize>,
     },
     /// The window is larger than the padded input.
-    #[error("{operation}: a window of {window} elements does not fit an input of {input} padded by {padding} on both sides ({axis})")]
+    #[error(
+        "{operation}: a window of {window} elements does not fit an input of {input} padded by {padding} on both sides ({axis})"
+    )]
     Window {
         /// Name of the operation.
         operation: &'static str,
@@ -61,6 +63,7 @@ pub struct AttributeError {
 
 impl AttributeError {
     /// An error of `operation`, with its reason.
+    #[allow(clippy::needless_pass_by_value, reason = "callers hand over errors and texts that they need no more")]
     pub fn new(operation: &str, message: impl ToString) -> Self {
         Self { operation: operation.to_owned(), message: message.to_string() }
     }

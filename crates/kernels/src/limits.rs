@@ -58,8 +58,7 @@ pub struct Requirements {
 
 impl Requirements {
     /// What every adapter offers.
-    pub const PORTABLE: Self =
-        Self { invocations: 256, workgroup_bytes: 16 << 10, subgroup_min: 0, f16: false };
+    pub const PORTABLE: Self = Self { invocations: 256, workgroup_bytes: 16 << 10, subgroup_min: 0, f16: false };
 
     /// Whether `limits` offer it.
     pub const fn hold(&self, limits: &Limits) -> bool {

@@ -157,7 +157,7 @@ mod tests {
         fn chunks_together_are_aligned_in_every_tensor(count in 1usize..5000, a in 1usize..900, b in 1usize..900) {
             let limits = Limits { binding_bytes: 256 << 10, ..Limits::PORTABLE };
             let ranges = chunks_together("test", count, &[("x", a), ("y", b)], &limits).unwrap();
-            prop_assert_eq!(ranges.iter().map(|r| r.len()).sum::<usize>(), count);
+            prop_assert_eq!(ranges.iter().map(ExactSizeIterator::len).sum::<usize>(), count);
             for range in &ranges {
                 prop_assert!(range.len() * a.max(b) * 4 <= limits.binding_bytes as usize);
                 prop_assert!(range.start * a % ALIGNMENT == 0 && range.start * b % ALIGNMENT == 0);

@@ -87,13 +87,8 @@ fn computed(case: &Case, recorded: &Recorded) -> HostTensors {
 
 /// What is recorded of the results.
 fn expected<'a>(case: &Case, recorded: &'a Recorded) -> Vec<(Tensor, &'a [f64])> {
-    let of_layers = [
-        ("y", Tensor::Y),
-        ("dx", Tensor::Dx),
-        ("dw", Tensor::Dw),
-        ("db", Tensor::Db),
-        ("loss", Tensor::Metrics),
-    ];
+    let of_layers =
+        [("y", Tensor::Y), ("dx", Tensor::Dx), ("dw", Tensor::Dw), ("db", Tensor::Db), ("loss", Tensor::Metrics)];
     let of_updates = [("w_new", Tensor::W), ("v_new", Tensor::V)];
     let updates = !case.operation.tensors(Pass::Update).is_empty();
     let names: &[_] = if updates { &of_updates } else { &of_layers };

@@ -1,6 +1,6 @@
 //! Every shader passes naga's validator, and its bindings, uniform layout and workgroup size agree with the plans
 //! that the Rust side makes. Needs no GPU.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,10 +29,8 @@ fn every_shader_is_valid_and_declares_its_uniform_as_rust_does() {
             .iter()
             .map(|member| (member.name.clone().unwrap(), type_name(&module, member.ty), member.offset))
             .collect();
-        let wanted: Vec<_> = (0u32..)
-            .zip(layout.fields)
-            .map(|(i, (name, ty))| ((*name).to_owned(), (*ty).to_owned(), 4 * i))
-            .collect();
+        let wanted: Vec<_> =
+            (0u32..).zip(layout.fields).map(|(i, (name, ty))| ((*name).to_owned(), (*ty).to_owned(), 4 * i)).collect();
         assert_eq!(found, wanted, "{}", entry.name);
         assert_eq!(*span as usize, 4 * layout.fields.len(), "{}", entry.name);
     }
@@ -59,11 +57,21 @@ fn every_dispatch_binds_what_its_entry_point_uses() {
                 .position(|point| point.name == dispatch.kernel.entry)
                 .unwrap_or_else(|| panic!("{} has no entry point {}", entry.name, dispatch.kernel.entry));
             planned_entries.insert(dispatch.kernel.entry);
-            assert_eq!(storage_used(&module, info.get_entry_point(index)), bound(&dispatch), "{} {}", entry.name, dispatch.kernel.entry);
+            assert_eq!(
+                storage_used(&module, info.get_entry_point(index)),
+                bound(&dispatch),
+                "{} {}",
+                entry.name,
+                dispatch.kernel.entry
+            );
             let size = module.entry_points[index].workgroup_size;
             assert!(size.iter().product::<u32>() <= Limits::PORTABLE.invocations, "{}: {size:?}", entry.name);
             for (name, _) in &dispatch.kernel.constants {
-                assert!(module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name)), "{} has no override {name}", entry.name);
+                assert!(
+                    module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name)),
+                    "{} has no override {name}",
+                    entry.name
+                );
             }
         }
         let (module, _) = checked(entry.shader);

@@ -15,8 +15,7 @@ pub struct Samples {
 }
 
 /// Samples step by step; an error ends the run.
-pub type Batches<'a> =
-    Box<dyn Iterator<Item = Result<Samples, Box<dyn std::error::Error + Send + Sync>>> + Send + 'a>;
+pub type Batches<'a> = Box<dyn Iterator<Item = Result<Samples, Box<dyn std::error::Error + Send + Sync>>> + Send + 'a>;
 
 /// Cuts `samples` samples into at most `microbatches` ranges as equal as possible, the longer ones first, none empty.
 pub fn microbatches(samples: usize, microbatches: usize) -> Vec<Range<usize>> {

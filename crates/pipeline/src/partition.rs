@@ -59,8 +59,8 @@ pub fn balanced(costs: &[u64], stages: usize) -> Result<Vec<Range<usize>>, Parti
     let stage_cost = |range: Range<usize>| sums[range.end] - sums[range.start];
     // best[k][end]: the least (slowest stage, sum of squares) of layers 0..end in k + 1 stages, and where the last one starts.
     let mut best: Vec<Vec<Option<Choice>>> = vec![vec![None; costs.len() + 1]; stages];
-    for end in 1..=costs.len() {
-        best[0][end] = Some(Choice::first(stage_cost(0..end)));
+    for (end, choice) in best[0].iter_mut().enumerate().skip(1) {
+        *choice = Some(Choice::first(stage_cost(0..end)));
     }
     for k in 1..stages {
         for end in k + 1..=costs.len() {

@@ -195,8 +195,13 @@ impl Pipeline {
         self.order(&Order::Train(segment));
         let mut steps_done = StepCounter::new(steps);
         let stop = AtomicBool::new(false);
-        let feeder =
-            Feeder { feed: &self.feed, count: self.options.microbatches, stop: &stop, steps: counts.len(), early_end: true };
+        let feeder = Feeder {
+            feed: &self.feed,
+            count: self.options.microbatches,
+            stop: &stop,
+            steps: counts.len(),
+            early_end: true,
+        };
         let (outcome, fed) = std::thread::scope(|scope| {
             let feeding = scope.spawn(|| feeder.run(batches, stretch.first_sample));
             let outcome = self.collect(&mut |metrics| {
@@ -225,8 +230,13 @@ impl Pipeline {
         self.order(&Order::Evaluate { microbatches });
         let mut total = Metrics::default();
         let stop = AtomicBool::new(false);
-        let feeder =
-            Feeder { feed: &self.feed, count: self.options.microbatches, stop: &stop, steps: sizes.len(), early_end: false };
+        let feeder = Feeder {
+            feed: &self.feed,
+            count: self.options.microbatches,
+            stop: &stop,
+            steps: sizes.len(),
+            early_end: false,
+        };
         let (outcome, fed) = std::thread::scope(|scope| {
             let feeding = scope.spawn(|| feeder.run(batches, 0));
             let outcome = self.collect(&mut |metrics| {
@@ -289,7 +299,9 @@ impl Pipeline {
         let mut reports: Vec<StageReport> = Vec::with_capacity(self.workers.len());
         while reports.len() < self.workers.len() {
             match self.events.recv() {
-                Ok(Event::Metrics { samples, loss_sum, correct }) => on_metrics(Metrics { samples, loss_sum, correct })?,
+                Ok(Event::Metrics { samples, loss_sum, correct }) => {
+                    on_metrics(Metrics { samples, loss_sum, correct })?
+                }
                 Ok(Event::Done(report)) => reports.push(*report),
                 Ok(Event::Parameters { .. }) => {}
                 Ok(Event::Failed { error }) => return Err(self.root_cause(error)),
@@ -336,8 +348,11 @@ fn build_stages(
     options: &PipelineOptions,
 ) -> Result<Vec<Stage>, PipelineError> {
     let operation = |name: &str, attributes: serde_json::Value| {
-        let entry = ops::find(name).ok_or_else(|| PipelineError::Parameters(format!("there is no operation {name}")))?;
-        (entry.from_attributes)(&attributes).map(Arc::from).map_err(|error| PipelineError::Parameters(error.to_string()))
+        let entry =
+            ops::find(name).ok_or_else(|| PipelineError::Parameters(format!("there is no operation {name}")))?;
+        (entry.from_attributes)(&attributes)
+            .map(Arc::from)
+            .map_err(|error| PipelineError::Parameters(error.to_string()))
     };
     let Optimiser { momentum, weight_decay, nesterov } = options.optimiser;
     let sgd = json!({"learning_rate": 0.0, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov});
@@ -348,7 +363,8 @@ fn build_stages(
         .into_iter()
         .enumerate()
         .map(|(index, (range, executor))| {
-            let capacity = |link: usize| if link + 1 < count { schedule.capacity(link, options.microbatches) } else { 0 };
+            let capacity =
+                |link: usize| if link + 1 < count { schedule.capacity(link, options.microbatches) } else { 0 };
             let held_by_links = capacity(index).max(index.checked_sub(1).map_or(0, capacity));
             let stage = StageOptions {
                 index,

@@ -96,11 +96,9 @@ impl StageReport {
 
     /// Adds the counts of a later segment of the same stage.
     pub fn absorb(&mut self, later: Self) {
-        for (mine, theirs) in [
-            (&mut self.forward, later.forward),
-            (&mut self.backward, later.backward),
-            (&mut self.update, later.update),
-        ] {
+        for (mine, theirs) in
+            [(&mut self.forward, later.forward), (&mut self.backward, later.backward), (&mut self.update, later.update)]
+        {
             mine.count += theirs.count;
             mine.time += theirs.time;
         }

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::PipelineError;
 use crate::batch::Batches;
 use crate::checkpoint::{CheckpointError, Manifest, Store};
 use crate::pipeline::{Metrics, Pipeline, Stretch};
 use crate::report::StageReport;
-use crate::PipelineError;
 
 /// Learning rate by step: `initial`, multiplied with `factor` at each of the `milestones` that has been reached
 /// (PyTorch's `MultiStepLR`, with steps in place of epochs).

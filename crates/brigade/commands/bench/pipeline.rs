@@ -6,7 +6,9 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use brigade::{Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, built_in, choose};
+use brigade::{
+    Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, built_in, choose,
+};
 use brigade_pipeline::{Source, StageReport, Stretch};
 use serde::Serialize;
 
@@ -141,7 +143,8 @@ struct Bench {
 impl Bench {
     fn new(args: &Args, stages: usize) -> Result<Self, Failure> {
         let model = built_in(&args.model)?;
-        let named = if args.devices.len() > 1 { &args.devices[..stages.min(args.devices.len())] } else { &args.devices };
+        let named =
+            if args.devices.len() > 1 { &args.devices[..stages.min(args.devices.len())] } else { &args.devices };
         let devices = choose(named, Some(stages), false)?;
         let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
         let samples = args.batch * args.steps;

@@ -74,7 +74,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Recorded, String> {
     let metadata = header.metadata().clone().unwrap_or_default();
     let word = |key: &str| metadata.get(key).ok_or_else(|| format!("its metadata has no `{key}`"));
     let operation = word("op")?;
-    let attributes: Value = serde_json::from_str(word("attributes")?).map_err(|error| format!("attributes: {error}"))?;
+    let attributes: Value =
+        serde_json::from_str(word("attributes")?).map_err(|error| format!("attributes: {error}"))?;
     let entry = ops::find(operation).ok_or_else(|| format!("there is no operation `{operation}`"))?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let tensors: BTreeMap<String, TensorView<'_>> = file.tensors().into_iter().collect();
@@ -107,7 +108,9 @@ fn numbers(name: &str, view: &TensorView<'_>) -> Result<Vec<f64>, String> {
         Dtype::F32 => data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
         Dtype::I32 => data.chunks_exact(4).map(|b| f64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
         Dtype::F64 => data.chunks_exact(8).filter_map(|b| Some(f64::from_le_bytes(b.try_into().ok()?))).collect(),
-        Dtype::I64 => data.chunks_exact(8).filter_map(|b| Some(i64::from_le_bytes(b.try_into().ok()?) as f64)).collect(),
+        Dtype::I64 => {
+            data.chunks_exact(8).filter_map(|b| Some(i64::from_le_bytes(b.try_into().ok()?) as f64)).collect()
+        }
         other => return Err(format!("tensor `{name}` is {other:?}; F32, F64, I32 and I64 are known")),
     })
 }
@@ -144,7 +147,14 @@ impl Recorded {
         Ok(comparisons)
     }
 
-    fn compare(&self, outcome: &Outcome, name: &'static str, tensor: Tensor, got: &[u32], wanted: &[f64]) -> Comparison {
+    fn compare(
+        &self,
+        outcome: &Outcome,
+        name: &'static str,
+        tensor: Tensor,
+        got: &[u32],
+        wanted: &[f64],
+    ) -> Comparison {
         let values: Vec<f64> = got.iter().map(|&word| f64::from(f32::from_bits(word))).collect();
         let values = if tensor == Tensor::Metrics { vec![mean(&values[..self.case.problem.n])] } else { values };
         let additions = match tensor {

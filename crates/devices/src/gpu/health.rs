@@ -33,6 +33,7 @@ impl Health {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use std::time::{Duration, Instant};
 

@@ -1,9 +1,11 @@
 //! The wgpu executor.
 //!
 //! # Layout
-//! `device` makes buffers and waits; `health` hears of errors; `pipelines` compiles and caches; `prepare` turns a
-//! program into bind groups; `rings` keeps staging slots; `submit` runs programs; `transfer` moves data for set-up.
+//! `device` makes buffers and waits; `health` hears of errors; `pipelines` compiles and caches; `prepare` makes
+//! programs ready and `bind` their dispatches; `rings` keeps staging slots; `submit` runs programs; `transfer` moves
+//! data for set-up.
 
+mod bind;
 mod device;
 mod executor;
 mod health;

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use wgpu::{BufferUsages, ComputePassTimestampWrites, Features, SubmissionIndex};
 
+use super::bind::Part;
 use super::device::Gpu;
 use super::executor::GpuExecutor;
-use super::prepare::{Part, Prepared, Segment};
+use super::prepare::{Prepared, Segment};
 use crate::staging::{Download, UploadMemory};
 use crate::{Completion, DeviceError, ProgramId, Purpose, Ticket, Upload};
 

@@ -63,6 +63,8 @@ pub(crate) fn batch(operation: &str, shapes: &CaseShapes, name: &str) -> Result<
         [n, c] => Ok((n, Shape::vector(c))),
         [n, c, h] => Ok((n, Shape::new(c, h, 1))),
         [n, c, h, w] => Ok((n, Shape::new(c, h, w))),
-        ref other => Err(AttributeError::new(operation, format!("`{name}` has {} sides; 1 to 4 are known", other.len()))),
+        ref other => {
+            Err(AttributeError::new(operation, format!("`{name}` has {} sides; 1 to 4 are known", other.len())))
+        }
     }
 }

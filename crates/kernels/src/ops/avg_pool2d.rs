@@ -72,12 +72,14 @@ impl AvgPool2d {
         if given.global {
             let others = given.kernel.is_some() || given.stride.is_some() || given.padding.is_some();
             if others || given.ceil_mode == Some(true) {
-                let message = "with `global` the window is the whole plane: leave out kernel, stride, padding and ceil_mode";
+                let message =
+                    "with `global` the window is the whole plane: leave out kernel, stride, padding and ceil_mode";
                 return Err(AttributeError::new(NAME, message));
             }
             return Ok(Self { window: None, count_include_pad });
         }
-        let kernel = given.kernel.ok_or_else(|| AttributeError::new(NAME, "missing field `kernel` (or `global: true`)"))?;
+        let kernel =
+            given.kernel.ok_or_else(|| AttributeError::new(NAME, "missing field `kernel` (or `global: true`)"))?;
         let window = Window {
             kernel,
             stride: given.stride.unwrap_or(kernel),
@@ -220,8 +222,10 @@ fn generate(random: &mut Random) -> Case {
         let window = Window { kernel, stride, padding, dilation: Pair::both(1), ceil_mode };
         let window = (!random.chance(0.2)).then_some(window);
         let pool = AvgPool2d { window, count_include_pad: random.chance(0.5) };
-        let input = Shape::new(random.integer(1, 5), random.integer(1, 17), random.integer(1, 17));
-        let n = random.integer(1, 4);
+        // Now and then many planes, for the plans to split.
+        let (planes, side, samples) = if random.chance(0.1) { (40, 9, 8) } else { (5, 17, 4) };
+        let input = Shape::new(random.integer(1, planes), random.integer(1, side), random.integer(1, side));
+        let n = random.integer(1, samples);
         if pool.output(input).is_ok() {
             return case(pool, Problem { n, input });
         }

@@ -38,10 +38,13 @@ pub(crate) fn allowed(limits: &Limits) -> usize {
     usize::try_from(limits.binding_bytes / 4).unwrap_or(usize::MAX)
 }
 
-/// The first `elements` of the scratch memory, to be written.
-pub(crate) fn scratch(operation: &'static str, elements: usize, limits: &Limits) -> Result<Binding, PlanError> {
+/// Whether scratch memory of `elements` fits a binding.
+///
+/// # Errors
+/// Where it does not.
+pub(crate) fn fits(operation: &'static str, elements: usize, limits: &Limits) -> Result<(), PlanError> {
     if elements <= allowed(limits) {
-        return Ok(bound(Tensor::Workspace, Access::Write, 0..elements).binding);
+        return Ok(());
     }
     Err(PlanError::Limit {
         operation,

@@ -6,6 +6,7 @@
 //! P = (H + 2·padding − dilation·(R − 1) − 1) / stride + 1, rounded down, and Q alike. The gradients of the
 //! parameters are added to `dw` and `db`.
 
+mod phase;
 mod plan;
 mod reference;
 
@@ -45,10 +46,14 @@ uniform! {
         filter_w: u32,
         stride_h: u32,
         stride_w: u32,
-        padding_h: u32,
-        padding_w: u32,
         dilation_h: u32,
         dilation_w: u32,
+        padding_h: u32,
+        padding_w: u32,
+        padded_h: u32,
+        padded_w: u32,
+        origin_h: u32,
+        origin_w: u32,
         tap_first_h: u32,
         tap_first_w: u32,
         tap_step_h: u32,

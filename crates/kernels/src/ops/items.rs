@@ -45,7 +45,8 @@ impl Items<'_> {
     }
 
     fn bindings(&self, range: &Range<usize>) -> Vec<Binding> {
-        let bind = |used: &Use, range| Binding { slot: slot(used.tensor), tensor: used.tensor, access: used.access, range };
+        let bind =
+            |used: &Use, range| Binding { slot: slot(used.tensor), tensor: used.tensor, access: used.access, range };
         let cut = self.cut.iter().map(|(used, stride)| bind(used, range.start * stride..range.end * stride));
         let whole = self.whole.iter().map(|(used, elements)| bind(used, 0..*elements));
         cut.chain(whole).collect()

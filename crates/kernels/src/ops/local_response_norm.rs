@@ -203,8 +203,10 @@ fn generate(random: &mut Random) -> Case {
     let beta = [0.75, 0.5, 1.0, 0.6][random.integer(0, 3)];
     let (alpha, k) = (random.between(1e-4, 1.0), random.between(0.5, 2.0));
     let norm = LocalResponseNorm { size: random.integer(1, 8), alpha, beta, k };
-    let input = Shape::new(random.integer(1, 13), random.integer(1, 9), random.integer(1, 9));
-    case(norm, Problem { n: random.integer(1, 4), input })
+    // Now and then many samples, for the plans to split.
+    let (channels, side, samples) = if random.chance(0.1) { (9, 3, 200) } else { (13, 9, 4) };
+    let input = Shape::new(random.integer(1, channels), random.integer(1, side), random.integer(1, side));
+    case(norm, Problem { n: random.integer(1, samples), input })
 }
 
 fn case(norm: LocalResponseNorm, problem: Problem) -> Case {

@@ -89,7 +89,8 @@ impl MaxPool2d {
     /// The place of the maximum of the window at p, q; `plane` is H×W.
     fn maximum(&self, plane: &[f64], Shape { h, w, .. }: Shape, p: usize, q: usize) -> Option<usize> {
         let Window { kernel, stride, padding, dilation, .. } = self.window;
-        let rows = (0..kernel.h).map(|r| (p * stride.h + r * dilation.h).wrapping_sub(padding.h)).filter(|&row| row < h);
+        let rows =
+            (0..kernel.h).map(|r| (p * stride.h + r * dilation.h).wrapping_sub(padding.h)).filter(|&row| row < h);
         let mut best: Option<usize> = None;
         for row in rows {
             for s in 0..kernel.w {
@@ -220,12 +221,15 @@ fn generate(random: &mut Random) -> Case {
         let padding = Pair { h: random.integer(0, kernel.h / 2), w: random.integer(0, kernel.w / 2) };
         let dilation = if random.chance(0.3) { pair(random, 1, 3) } else { Pair::both(1) };
         let window = Window { kernel, stride: pair(random, 1, 6), padding, dilation, ceil_mode: random.chance(0.5) };
-        let input = Shape::new(random.integer(1, 5), random.integer(1, 17), random.integer(1, 17));
-        let n = random.integer(1, 4);
+        // Now and then many planes, for the plans to split.
+        let (planes, side, samples) = if random.chance(0.1) { (40, 9, 8) } else { (5, 17, 4) };
+        let input = Shape::new(random.integer(1, planes), random.integer(1, side), random.integer(1, side));
+        let n = random.integer(1, samples);
         let within = |side: usize, window: usize, padding: usize| window.saturating_sub(1) < side + padding;
         let reach = |kernel: usize, dilation: usize| dilation * (kernel - 1) + 1;
         // A window that lies in the padding altogether yields −∞, which no deviation can be taken from.
-        let meets = within(input.h, reach(kernel.h, dilation.h), padding.h) && within(input.w, reach(kernel.w, dilation.w), padding.w);
+        let meets = within(input.h, reach(kernel.h, dilation.h), padding.h)
+            && within(input.w, reach(kernel.w, dilation.w), padding.w);
         let pool = MaxPool2d { window };
         if pool.output(input).is_ok() && (meets || dilation == Pair::both(1)) {
             return case(pool, Problem { n, input });

@@ -18,17 +18,7 @@ macro_rules! operations {
     };
 }
 
-operations![
-    conv2d,
-    linear,
-    relu,
-    max_pool2d,
-    avg_pool2d,
-    local_response_norm,
-    dropout,
-    softmax_cross_entropy,
-    sgd,
-];
+operations![conv2d, linear, relu, max_pool2d, avg_pool2d, local_response_norm, dropout, softmax_cross_entropy, sgd,];
 
 /// The operation called `name`.
 pub fn find(name: &str) -> Option<&'static Entry> {

@@ -42,8 +42,11 @@ impl Window {
         let Self { kernel, stride, padding, dilation, ceil_mode } = *self;
         let h = Axis { input: input.h, kernel: kernel.h, stride: stride.h, padding: padding.h, dilation: dilation.h };
         let w = Axis { input: input.w, kernel: kernel.w, stride: stride.w, padding: padding.w, dilation: dilation.w };
-        let output =
-            Shape { c: input.c, h: h.output(operation, "height", ceil_mode)?, w: w.output(operation, "width", ceil_mode)? };
+        let output = Shape {
+            c: input.c,
+            h: h.output(operation, "height", ceil_mode)?,
+            w: w.output(operation, "width", ceil_mode)?,
+        };
         output.elements().map(|_| output)
     }
 

@@ -194,7 +194,10 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
     for other in ["dw", "v"] {
         let found = attributes::dims(NAME, shapes, other)?;
         if found != w {
-            return Err(AttributeError::new(NAME, format!("`{other}` is {found:?} and `w` is {w:?}: they must be equal")));
+            return Err(AttributeError::new(
+                NAME,
+                format!("`{other}` is {found:?} and `w` is {w:?}: they must be equal"),
+            ));
         }
     }
     let elements = crate::shape::elements(w).map_err(|error| AttributeError::new(NAME, error))?;

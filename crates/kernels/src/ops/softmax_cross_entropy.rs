@@ -175,7 +175,9 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
 
 fn generate(random: &mut Random) -> Case {
     let classes = if random.chance(0.2) { random.integer(257, 3000) } else { random.integer(1, 70) };
-    case(SoftmaxCrossEntropy, Problem { n: random.integer(1, 9), input: Shape::vector(classes) })
+    // Now and then many samples, for the plans to split.
+    let samples = if classes < 40 && random.chance(0.2) { 400 } else { 9 };
+    case(SoftmaxCrossEntropy, Problem { n: random.integer(1, samples), input: Shape::vector(classes) })
 }
 
 fn case(softmax: SoftmaxCrossEntropy, problem: Problem) -> Case {

@@ -65,7 +65,8 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Values>, CheckpointE
 
 /// Pickles and the archives that hold them can run code when they are read; they are never decoded.
 fn refuse_pickles(bytes: &[u8]) -> Result<(), String> {
-    let is_pickle = bytes.starts_with(b"\x80\x02") || bytes.starts_with(b"\x80\x04") || bytes.starts_with(b"PK\x03\x04");
+    let is_pickle =
+        bytes.starts_with(b"\x80\x02") || bytes.starts_with(b"\x80\x04") || bytes.starts_with(b"PK\x03\x04");
     if is_pickle {
         return Err("is a pickle or an archive of one, which can run code when read; \
                     convert it with `safetensors.torch.save_file`"

@@ -78,8 +78,7 @@ pub fn simulate(
                 progressed = true;
             }
         }
-        let waiting: Vec<_> =
-            plans.iter().zip(&state.rows).map(|(plan, done)| plan.get(done.len()).copied()).collect();
+        let waiting: Vec<_> = plans.iter().zip(&state.rows).map(|(plan, done)| plan.get(done.len()).copied()).collect();
         if waiting.iter().all(Option::is_none) {
             return Ok(Timeline { rows: state.rows });
         }

@@ -73,7 +73,14 @@ impl Buffers {
     }
 
     /// Where `tensor` of layer `l` is, for a problem on activation set `set`.
-    pub(crate) fn tensor(&self, layer: &Layer, l: usize, tensor: Tensor, set: usize, problem: Problem) -> Option<Slice> {
+    pub(crate) fn tensor(
+        &self,
+        layer: &Layer,
+        l: usize,
+        tensor: Tensor,
+        set: usize,
+        problem: Problem,
+    ) -> Option<Slice> {
         let elements = layer.operation.elements(tensor, problem).ok()?;
         match tensor {
             Tensor::X if l == 0 => Some(self.input(set, elements)),

@@ -146,7 +146,9 @@ fn layer_run(layer: &Layer, l: usize, pass: Pass, set: usize, samples: usize, bu
     if uses.is_empty() {
         return None;
     }
-    let tensors =
-        uses.iter().filter_map(|used| Some((used.tensor, buffers.tensor(layer, l, used.tensor, set, problem)?))).collect();
+    let tensors = uses
+        .iter()
+        .filter_map(|used| Some((used.tensor, buffers.tensor(layer, l, used.tensor, set, problem)?)))
+        .collect();
     Some(Command::Run(Run { operation: Arc::clone(&layer.operation), pass, problem, tensors }))
 }

@@ -12,11 +12,11 @@ use brigade_devices::Ticket;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Parameter, Stage};
+use crate::PipelineError;
 use crate::link::{Ends, Message, Payload, Sender, Tag};
 use crate::report::{Record, StageReport};
 use crate::schedule::{Action, Schedule, Verb};
 use crate::train::LearningRate;
-use crate::PipelineError;
 
 /// Submissions in flight.
 const IN_FLIGHT: usize = 2;
@@ -335,7 +335,12 @@ impl Worker {
         finished.saturating_duration_since(start)
     }
 
-    async fn send(&mut self, action: Action, tag: Tag, download: brigade_devices::Download) -> Result<(), PipelineError> {
+    async fn send(
+        &mut self,
+        action: Action,
+        tag: Tag,
+        download: brigade_devices::Download,
+    ) -> Result<(), PipelineError> {
         let to = match action.verb {
             Verb::Forward => &self.ends.to_next,
             Verb::Backward | Verb::Update => &self.ends.to_previous,

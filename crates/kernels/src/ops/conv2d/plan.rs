@@ -7,16 +7,29 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, flat, scaled, scratch};
+use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, scaled};
 use super::super::elementwise::slot;
+use super::phase::{Phase, phases};
 use super::{Conv2d, Conv2dParams, NAME, SHADER, Sides};
 use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Tensor, Variant, pieces, workgroups};
 
+/// Channels that the padded copies of pictures hold in one vector.
+const QUAD: usize = 4;
+/// Elements of a padded copy beyond which the samples are cut, so that scratch memory stays small: 16 MiB.
+const MOST_PADDED: usize = 1 << 22;
 /// Phases of `backward_input` beyond which a dispatch for each is too many.
 const MOST_PHASES: usize = 64;
+/// Workgroups of `backward_weight` that keep a GPU busy, and those that keep the host's cores busy.
+const BUSY: usize = 1024;
+const BUSY_SOFTWARE: usize = 16;
 /// The slots of the picture that is read and of the one that is written.
 const SOURCE: u32 = slot(Tensor::X);
 const RESULT: u32 = slot(Tensor::Y);
+/// The slots of parts of the scratch memory.
+const SCRATCH: u32 = slot(Tensor::Workspace);
+const PACKED: u32 = SCRATCH + 1;
+const PADDED_X: u32 = SCRATCH + 1;
+const PADDED_DY: u32 = SCRATCH + 2;
 
 pub(super) fn plan(
     conv: &Conv2d,
@@ -26,13 +39,14 @@ pub(super) fn plan(
     limits: &Limits,
 ) -> Result<Plan, PlanError> {
     let mut planner = Planner { conv, sides, limits, plan: Plan::default() };
-    match (pass, variant.name) {
-        (Pass::Forward, "naive") => planner.forward_naive()?,
-        (Pass::Forward, _) => planner.forward()?,
-        (Pass::BackwardInput, "naive") => planner.backward_input_naive()?,
-        (Pass::BackwardInput, _) if conv.stride.h * conv.stride.w > MOST_PHASES => planner.backward_input_naive()?,
+    let many_phases = conv.stride.h * conv.stride.w > MOST_PHASES;
+    match (pass, variant.name == "naive") {
+        (Pass::Forward, true) => planner.forward_naive()?,
+        (Pass::Forward, false) => planner.forward()?,
+        (Pass::BackwardInput, naive) if naive || many_phases => planner.backward_input_naive()?,
         (Pass::BackwardInput, _) => planner.backward_input()?,
-        (Pass::BackwardWeight, name) => planner.backward_weight(name == "naive")?,
+        (Pass::BackwardWeight, true) => planner.backward_weight_naive()?,
+        (Pass::BackwardWeight, false) => planner.backward_weight()?,
         (Pass::Update, _) => {}
     }
     Ok(planner.plan)
@@ -45,32 +59,58 @@ struct Planner<'a> {
     plan: Plan,
 }
 
+/// A padded copy of a picture: sides, and zeros before the first row and column.
+#[derive(Debug, Clone, Copy)]
+struct Padded {
+    channels: usize,
+    h: usize,
+    w: usize,
+    border_h: usize,
+    border_w: usize,
+}
+
+impl Padded {
+    /// Elements of a sample.
+    const fn elements(&self) -> usize {
+        self.channels.next_multiple_of(QUAD).saturating_mul(self.h).saturating_mul(self.w)
+    }
+}
+
 impl Planner<'_> {
     fn forward(&mut self) -> Result<(), PlanError> {
-        for rows in self.rows(self.sides.filter())? {
-            let geometry = self.geometry(&rows);
-            let packed = self.pack(&rows, &geometry)?;
-            for samples in self.samples()? {
+        let Sides { c, r, s, p, q, .. } = self.sides;
+        let Conv2d { padding, dilation, .. } = *self.conv;
+        let geometry = self.geometry(&(0..0));
+        let padded = Padded {
+            channels: c,
+            h: (p - 1) * geometry.stride_h as usize + (r - 1) * dilation.h + 1,
+            w: (q.next_multiple_of(BLOCK) - 1) * geometry.stride_w as usize + (s - 1) * dilation.w + 1,
+            border_h: padding.h,
+            border_w: padding.w,
+        };
+        for rows in self.rows(c.next_multiple_of(QUAD) * self.sides.taps())? {
+            let geometry =
+                Conv2dParams { padded_h: padded.h as u32, padded_w: padded.w as u32, ..self.geometry(&rows) };
+            let mut scratch = Scratch::default();
+            let packed = self.pack(&mut scratch, &rows, &geometry)?;
+            for samples in self.samples(padded.elements())? {
                 let x = self.x(SOURCE, Tensor::X, Access::Read, &samples);
+                let copy = self.pad(&mut scratch.clone(), x, &samples, padded, &geometry)?;
                 let y = self.y(RESULT, Tensor::Y, Access::Write, &samples);
                 let b = self.bias(&rows);
-                let params = Conv2dParams {
-                    samples: samples.len() as u32,
-                    source_skip: x.skip,
-                    result_skip: y.skip,
-                    b_skip: b.skip,
-                    ..geometry
-                };
+                let params =
+                    Conv2dParams { samples: samples.len() as u32, result_skip: y.skip, b_skip: b.skip, ..geometry };
                 let groups = self.tiles(&params)?;
-                self.push("forward", &params, vec![x.binding, b.binding, y.binding, packed.clone()], groups);
+                let bindings = vec![b.binding, y.binding, read(SCRATCH, &copy), read(PACKED, &packed)];
+                self.push("forward", &params, bindings, groups);
             }
         }
         Ok(())
     }
 
     fn forward_naive(&mut self) -> Result<(), PlanError> {
-        for rows in self.rows(self.sides.filter())? {
-            for samples in self.samples()? {
+        for rows in self.rows(0)? {
+            for samples in self.samples(0)? {
                 let x = self.x(SOURCE, Tensor::X, Access::Read, &samples);
                 let y = self.y(RESULT, Tensor::Y, Access::Write, &samples);
                 let (w, b) = (self.w(Tensor::W, Access::Read, &rows), self.bias(&rows));
@@ -95,20 +135,55 @@ impl Planner<'_> {
         let (conv, sides) = (self.conv, self.sides);
         let down = phases(sides.h, sides.r, conv.stride.h, conv.padding.h, conv.dilation.h);
         let across = phases(sides.w, sides.s, conv.stride.w, conv.padding.w, conv.dilation.w);
+        let border_h = Phase::border(&down);
+        let border_w = Phase::border(&across);
+        let h = down.iter().map(|phase| phase.extent(border_h, 1)).max().unwrap_or(1);
+        let w = across.iter().map(|phase| phase.extent(border_w, BLOCK)).max().unwrap_or(1);
+        // Rows of `w` are the channels of `dy` here, and each has the padded channels of `dx`.
         for rows in self.rows(sides.c.next_multiple_of(BLOCK) * sides.taps())? {
-            for h in &down {
-                for w in &across {
-                    self.backward_input_phase(&rows, h, w)?;
+            let padded = Padded { channels: rows.len(), h, w, border_h, border_w };
+            let mut scratch = Scratch::default();
+            let mut parts = Vec::new();
+            for down in &down {
+                for across in &across {
+                    let geometry = self.phase_geometry(&rows, padded, down, across);
+                    parts.push((geometry, self.pack(&mut scratch, &rows, &geometry)?));
                 }
+            }
+            for samples in self.samples(padded.elements())? {
+                self.backward_input_phases(&rows, &samples, padded, &parts, scratch.clone())?;
             }
         }
         Ok(())
     }
 
-    fn backward_input_phase(&mut self, rows: &Range<usize>, h: &Phase, w: &Phase) -> Result<(), PlanError> {
+    fn backward_input_phases(
+        &mut self,
+        rows: &Range<usize>,
+        samples: &Range<usize>,
+        padded: Padded,
+        parts: &[(Conv2dParams, Range<usize>)],
+        mut scratch: Scratch,
+    ) -> Result<(), PlanError> {
+        let Some((any, _)) = parts.first() else { return Ok(()) };
+        let dy = self.y(SOURCE, Tensor::Dy, Access::Read, samples);
+        let copy = self.pad(&mut scratch, dy, samples, padded, any)?;
+        for (geometry, packed) in parts {
+            let access = if rows.start == 0 { Access::Write } else { Access::ReadWrite };
+            let dx = self.x(RESULT, Tensor::Dx, access, samples);
+            let params = Conv2dParams { samples: samples.len() as u32, result_skip: dx.skip, ..*geometry };
+            let groups = self.tiles(&params)?;
+            let bindings = vec![dx.binding, read(SCRATCH, &copy), read(PACKED, packed)];
+            self.push("backward_input", &params, bindings, groups);
+        }
+        Ok(())
+    }
+
+    fn phase_geometry(&self, rows: &Range<usize>, padded: Padded, down: &Phase, across: &Phase) -> Conv2dParams {
         let Sides { c, k, .. } = self.sides;
         let forward = self.geometry(rows);
-        let geometry = Conv2dParams {
+        let met = down.taps > 0 && across.taps > 0;
+        Conv2dParams {
             source_channels: k as u32,
             source_h: forward.result_h,
             source_w: forward.result_w,
@@ -119,46 +194,39 @@ impl Planner<'_> {
             source_count: rows.len() as u32,
             result_first: 0,
             result_count: c as u32,
-            grid_h: h.grid,
-            grid_w: w.grid,
-            first_h: h.first,
-            first_w: w.first,
-            step_h: forward.stride_h,
-            step_w: forward.stride_w,
-            filter_h: h.taps,
-            filter_w: w.taps,
+            grid_h: down.grid as u32,
+            grid_w: across.grid as u32,
+            first_h: down.first as u32,
+            first_w: across.first as u32,
+            step_h: self.conv.stride.h as u32,
+            step_w: self.conv.stride.w as u32,
+            filter_h: if met { down.taps as u32 } else { 0 },
+            filter_w: if met { across.taps as u32 } else { 0 },
             stride_h: 1,
             stride_w: 1,
-            padding_h: h.padding,
-            padding_w: w.padding,
-            dilation_h: h.dilation,
-            dilation_w: w.dilation,
-            tap_first_h: h.tap_first,
-            tap_first_w: w.tap_first,
-            tap_step_h: h.tap_step,
-            tap_step_w: w.tap_step,
+            dilation_h: down.dilation as u32,
+            dilation_w: across.dilation as u32,
+            padded_h: padded.h as u32,
+            padded_w: padded.w as u32,
+            origin_h: down.origin(padded.border_h) as u32,
+            origin_w: across.origin(padded.border_w) as u32,
+            tap_first_h: down.last_tap as u32,
+            tap_first_w: across.last_tap as u32,
+            tap_step_h: (down.tap_step as u32).wrapping_neg(),
+            tap_step_w: (across.tap_step as u32).wrapping_neg(),
             w_source: forward.w_result,
             w_result: forward.w_source,
             accumulate: u32::from(rows.start > 0),
             ..forward
-        };
-        let packed = self.pack(rows, &geometry)?;
-        for samples in self.samples()? {
-            let dy = self.y(SOURCE, Tensor::Dy, Access::Read, &samples);
-            let dx = self.x(RESULT, Tensor::Dx, written(rows), &samples);
-            let params =
-                Conv2dParams { samples: samples.len() as u32, source_skip: dy.skip, result_skip: dx.skip, ..geometry };
-            let groups = self.tiles(&params)?;
-            self.push("backward_input", &params, vec![dy.binding, dx.binding, packed.clone()], groups);
         }
-        Ok(())
     }
 
     fn backward_input_naive(&mut self) -> Result<(), PlanError> {
-        for rows in self.rows(self.sides.filter())? {
-            for samples in self.samples()? {
+        for rows in self.rows(0)? {
+            for samples in self.samples(0)? {
+                let access = if rows.start == 0 { Access::Write } else { Access::ReadWrite };
                 let dy = self.y(slot(Tensor::Dy), Tensor::Dy, Access::Read, &samples);
-                let dx = self.x(RESULT, Tensor::Dx, written(&rows), &samples);
+                let dx = self.x(RESULT, Tensor::Dx, access, &samples);
                 let w = self.w(Tensor::W, Access::Read, &rows);
                 let params = Conv2dParams {
                     samples: samples.len() as u32,
@@ -175,9 +243,83 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn backward_weight(&mut self, naive: bool) -> Result<(), PlanError> {
-        for rows in self.rows(self.sides.filter())? {
-            for samples in self.samples()? {
+    fn backward_weight(&mut self) -> Result<(), PlanError> {
+        let Sides { c, r, s, p, q, .. } = self.sides;
+        let Conv2d { stride, padding, dilation, .. } = *self.conv;
+        let x_copy = Padded {
+            channels: c,
+            h: (p - 1) * stride.h + (r - 1) * dilation.h + 1,
+            w: (q - 1) * stride.w + (s - 1) * dilation.w + 1,
+            border_h: padding.h,
+            border_w: padding.w,
+        };
+        for rows in self.rows(c.next_multiple_of(QUAD) * self.sides.taps())? {
+            let dy_copy = Padded { channels: rows.len(), h: p, w: q, border_h: 0, border_w: 0 };
+            let geometry = self.geometry(&rows);
+            for samples in self.samples(x_copy.elements().max(dy_copy.elements()))? {
+                let mut scratch = Scratch::default();
+                let x = self.x(SOURCE, Tensor::X, Access::Read, &samples);
+                let dy = self.y(SOURCE, Tensor::Dy, Access::Read, &samples);
+                let dy_geometry = Conv2dParams {
+                    source_channels: geometry.result_channels,
+                    source_h: geometry.result_h,
+                    source_w: geometry.result_w,
+                    source_first: geometry.result_first,
+                    source_count: geometry.result_count,
+                    ..geometry
+                };
+                let x_copied = self.pad(&mut scratch, x, &samples, x_copy, &geometry)?;
+                let dy_copied = self.pad(&mut scratch, dy, &samples, dy_copy, &dy_geometry)?;
+                let params = Conv2dParams {
+                    samples: samples.len() as u32,
+                    padded_h: x_copy.h as u32,
+                    padded_w: x_copy.w as u32,
+                    ..geometry
+                };
+                self.backward_weight_slices(&mut scratch, params, &rows, [x_copied, dy_copied])?;
+                self.backward_bias(&rows, &samples)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Partial sums over slices of the samples, as many as keep the device busy, and their sum.
+    fn backward_weight_slices(
+        &mut self,
+        scratch: &mut Scratch,
+        params: Conv2dParams,
+        rows: &Range<usize>,
+        [x, dy]: [Range<usize>; 2],
+    ) -> Result<(), PlanError> {
+        let samples = params.samples as usize;
+        let across = (self.sides.c.div_ceil(QUAD) * self.sides.taps()).div_ceil(BLOCK / QUAD);
+        let down = rows.len().div_ceil(BLOCK);
+        let elements = across * down * BLOCK * BLOCK;
+        let wanted = if self.limits.software { BUSY_SOFTWARE } else { BUSY };
+        let most = allowed(self.limits) / elements;
+        let slices = wanted.div_ceil(across * down).min(most).clamp(1, samples);
+        let slice = samples.div_ceil(slices);
+        let slices = samples.div_ceil(slice);
+        let sums = self.scratch(scratch, slices * elements)?;
+        let dw = self.w(Tensor::Dw, Access::ReadWrite, rows);
+        let params = Conv2dParams { slice: slice as u32, slices: slices as u32, w_skip: dw.skip, ..params };
+
+        let groups = [self.dimension(across)?, self.dimension(down)?, self.dimension(slices)?];
+        let bindings = vec![
+            part(SCRATCH, Access::ReadWrite, &sums),
+            part(PADDED_X, Access::ReadWrite, &x),
+            part(PADDED_DY, Access::ReadWrite, &dy),
+        ];
+        self.push("backward_weight", &params, bindings, groups);
+
+        let groups = self.flat(rows.len() * self.sides.filter())?;
+        self.push("backward_weight_sum", &params, vec![dw.binding, read(SCRATCH, &sums)], groups);
+        Ok(())
+    }
+
+    fn backward_weight_naive(&mut self) -> Result<(), PlanError> {
+        for rows in self.rows(0)? {
+            for samples in self.samples(0)? {
                 let x = self.x(SOURCE, Tensor::X, Access::Read, &samples);
                 let dy = self.y(slot(Tensor::Dy), Tensor::Dy, Access::Read, &samples);
                 let dw = self.w(Tensor::Dw, Access::ReadWrite, &rows);
@@ -188,68 +330,74 @@ impl Planner<'_> {
                     w_skip: dw.skip,
                     ..self.geometry(&rows)
                 };
-                let pictures = vec![x.binding, dy.binding.clone()];
-                if naive {
-                    let groups = self.flat(dw.binding.range.len())?;
-                    let bindings = [pictures, vec![dw.binding]].concat();
-                    self.push("backward_weight_naive", &params, bindings, groups);
-                } else {
-                    self.backward_weight_slices(params, pictures, dw.binding)?;
-                }
-                if self.conv.bias {
-                    let db = bound(Tensor::Db, Access::ReadWrite, rows.clone());
-                    let params = Conv2dParams { b_skip: db.skip, ..params };
-                    let groups = [self.dimension(rows.len())?, 1, 1];
-                    self.push("backward_bias", &params, vec![dy.binding, db.binding], groups);
-                }
+                let groups = self.flat(rows.len() * self.sides.filter())?;
+                self.push("backward_weight_naive", &params, vec![x.binding, dy.binding, dw.binding], groups);
+                self.backward_bias(&rows, &samples)?;
             }
         }
         Ok(())
     }
 
-    /// Partial sums over slices of the samples, as many as keep the device busy, and their sum.
-    fn backward_weight_slices(
-        &mut self,
-        params: Conv2dParams,
-        pictures: Vec<Binding>,
-        dw: Binding,
-    ) -> Result<(), PlanError> {
-        let samples = params.samples as usize;
-        let across = self.sides.filter().div_ceil(BLOCK);
-        let down = (params.result_count as usize).div_ceil(BLOCK);
-        let elements = across * down * BLOCK_LANES;
-        let wanted = if self.limits.software { 16 } else { 1024 };
-        let most = allowed(self.limits) / elements;
-        let slices = usize::div_ceil(wanted, across * down).min(most).clamp(1, samples);
-        let slice = samples.div_ceil(slices);
-        let slices = samples.div_ceil(slice);
-        let params = Conv2dParams { slice: slice as u32, slices: slices as u32, ..params };
-
-        let groups = [self.dimension(across)?, self.dimension(down)?, self.dimension(slices)?];
-        let partials = self.workspace(slices * elements)?;
-        let bindings = [pictures, vec![partials.clone()]].concat();
-        self.push("backward_weight", &params, bindings, groups);
-
-        let groups = self.flat(params.result_count as usize * self.sides.filter())?;
-        let bindings = vec![dw, Binding { access: Access::Read, ..partials }];
-        self.push("backward_weight_sum", &params, bindings, groups);
+    fn backward_bias(&mut self, rows: &Range<usize>, samples: &Range<usize>) -> Result<(), PlanError> {
+        if self.conv.bias {
+            let dy = self.y(slot(Tensor::Dy), Tensor::Dy, Access::Read, samples);
+            let db = bound(Tensor::Db, Access::ReadWrite, rows.clone());
+            let params = Conv2dParams {
+                samples: samples.len() as u32,
+                result_skip: dy.skip,
+                b_skip: db.skip,
+                ..self.geometry(rows)
+            };
+            let groups = [self.dimension(rows.len())?, 1, 1];
+            self.push("backward_bias", &params, vec![dy.binding, db.binding], groups);
+        }
         Ok(())
     }
 
-    /// Rearranges the weights of `rows` for `geometry`, and returns the binding to read them.
-    fn pack(&mut self, rows: &Range<usize>, geometry: &Conv2dParams) -> Result<Binding, PlanError> {
+    /// Rearranges the weights of `rows` for `geometry`, and returns where.
+    fn pack(
+        &mut self,
+        scratch: &mut Scratch,
+        rows: &Range<usize>,
+        geometry: &Conv2dParams,
+    ) -> Result<Range<usize>, PlanError> {
         let taps = geometry.filter_h as usize * geometry.filter_w as usize;
-        let channels = (geometry.result_count as usize).next_multiple_of(BLOCK);
+        let results = (geometry.result_count as usize).next_multiple_of(BLOCK);
+        let elements = results * (geometry.source_count as usize).next_multiple_of(QUAD) * taps;
         // A phase without taps reads no weights; its binding must still be there.
-        let elements = (channels * geometry.source_count as usize * taps).max(BLOCK);
-        let packed = self.workspace(elements)?;
-        if taps > 0 {
+        let packed = self.scratch(scratch, elements.max(QUAD))?;
+        if elements > 0 {
             let w = self.w(Tensor::W, Access::Read, rows);
             let params = Conv2dParams { w_skip: w.skip, ..*geometry };
             let groups = self.flat(elements)?;
-            self.push("pack", &params, vec![w.binding, packed.clone()], groups);
+            self.push("pack", &params, vec![w.binding, part(SCRATCH, Access::Write, &packed)], groups);
         }
-        Ok(Binding { access: Access::Read, ..packed })
+        Ok(packed)
+    }
+
+    /// Copies the `source` of `geometry` with zeros around it, and returns where to.
+    fn pad(
+        &mut self,
+        scratch: &mut Scratch,
+        source: Bound,
+        samples: &Range<usize>,
+        padded: Padded,
+        geometry: &Conv2dParams,
+    ) -> Result<Range<usize>, PlanError> {
+        let elements = samples.len() * padded.elements();
+        let copy = self.scratch(scratch, elements)?;
+        let params = Conv2dParams {
+            samples: samples.len() as u32,
+            source_skip: source.skip,
+            padding_h: padded.border_h as u32,
+            padding_w: padded.border_w as u32,
+            padded_h: padded.h as u32,
+            padded_w: padded.w as u32,
+            ..*geometry
+        };
+        let groups = self.flat(elements / QUAD)?;
+        self.push("pad", &params, vec![source.binding, part(SCRATCH, Access::Write, &copy)], groups);
+        Ok(copy)
     }
 
     /// What all dispatches have in common, with the shapes of the forward pass.
@@ -272,12 +420,13 @@ impl Planner<'_> {
             step_w: 1,
             filter_h: r as u32,
             filter_w: s as u32,
-            stride_h: stride.h as u32,
-            stride_w: stride.w as u32,
-            padding_h: padding.h as u32,
-            padding_w: padding.w as u32,
+            // With a single position the stride plays no part, however large it is.
+            stride_h: if p == 1 { 1 } else { stride.h as u32 },
+            stride_w: if q == 1 { 1 } else { stride.w as u32 },
             dilation_h: dilation.h as u32,
             dilation_w: dilation.w as u32,
+            padding_h: padding.h as u32,
+            padding_w: padding.w as u32,
             tap_step_h: 1,
             tap_step_w: 1,
             w_row: s as u32,
@@ -288,7 +437,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Ranges of rows of `w`, in whole blocks, such that a range of `stride` elements a row fits a binding.
+    /// Ranges of rows of `w`, in whole blocks, such that `w` and scratch memory of `stride` elements a row fit bindings.
     fn rows(&self, stride: usize) -> Result<Vec<Range<usize>>, PlanError> {
         let k = self.sides.k;
         let stride = stride.max(self.sides.filter());
@@ -296,8 +445,17 @@ impl Planner<'_> {
         Ok(blocks.into_iter().map(|range| range.start * BLOCK..k.min(range.end * BLOCK)).collect())
     }
 
-    fn samples(&self) -> Result<Vec<Range<usize>>, PlanError> {
-        pieces(NAME, "a sample", self.sides.n, &[self.sides.x(), self.sides.y()], self.limits)
+    /// Ranges of samples such that `x`, `y` and copies of `padded` elements a sample fit bindings, and the copies are
+    /// no larger than needed.
+    fn samples(&self, padded: usize) -> Result<Vec<Range<usize>>, PlanError> {
+        let strides = [self.sides.x(), self.sides.y(), padded];
+        let most = (MOST_PADDED / padded.max(1)).max(1);
+        let fitting = pieces(NAME, "a sample", self.sides.n, &strides, self.limits)?;
+        let cut = |range: Range<usize>| {
+            let end = range.end;
+            range.step_by(most).map(move |start| start..end.min(start + most))
+        };
+        Ok(fitting.into_iter().flat_map(cut).collect())
     }
 
     fn x(&self, slot: u32, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
@@ -321,11 +479,13 @@ impl Planner<'_> {
         }
     }
 
-    /// The first `elements` of the scratch memory.
-    fn workspace(&mut self, elements: usize) -> Result<Binding, PlanError> {
-        let scratch = scratch(NAME, elements, self.limits)?;
-        self.plan.workspace = self.plan.workspace.max(elements);
-        Ok(scratch)
+    /// The next `elements` of the scratch memory.
+    fn scratch(&mut self, scratch: &mut Scratch, elements: usize) -> Result<Range<usize>, PlanError> {
+        fits(NAME, elements, self.limits)?;
+        let start = scratch.used.next_multiple_of(64);
+        scratch.used = start + elements;
+        self.plan.workspace = self.plan.workspace.max(scratch.used);
+        Ok(start..scratch.used)
     }
 
     /// One invocation for 8 neighbours of each row of the grid, and a plane of workgroups for every 8 channels.
@@ -335,12 +495,10 @@ impl Planner<'_> {
         Ok([x, y, self.dimension((params.result_count as usize).div_ceil(BLOCK))?])
     }
 
-    /// One invocation for each of `elements`.
     fn flat(&self, elements: usize) -> Result<[u32; 3], PlanError> {
         flat(NAME, elements, self.limits)
     }
 
-    /// `count` workgroups in one dimension.
     fn dimension(&self, count: usize) -> Result<u32, PlanError> {
         dimension(NAME, count, self.limits)
     }
@@ -352,56 +510,16 @@ impl Planner<'_> {
     }
 }
 
-/// How `dx` is touched by the dispatch that has the weights of `rows`.
-const fn written(rows: &Range<usize>) -> Access {
-    if rows.start == 0 { Access::Write } else { Access::ReadWrite }
+/// How much of the scratch memory is taken.
+#[derive(Debug, Clone, Default)]
+struct Scratch {
+    used: usize,
 }
 
-/// The input positions of one axis with the same remainder by the stride: first + stride · i for i < grid. Each gets
-/// Σ over t < taps of dy\[i + t·dilation − padding\] · w\[tap_first + t·tap_step\].
-#[derive(Debug, Clone, Copy)]
-struct Phase {
-    first: u32,
-    grid: u32,
-    taps: u32,
-    tap_first: u32,
-    /// Negative: as the shader's wrapping u32.
-    tap_step: u32,
-    dilation: u32,
-    /// May be negative: as the shader's wrapping u32.
-    padding: u32,
+fn part(slot: u32, access: Access, range: &Range<usize>) -> Binding {
+    Binding { slot, tensor: Tensor::Workspace, access, range: range.clone() }
 }
 
-/// The phases of an axis. Input position h meets tap r where h + padding − r·dilation is a multiple of the stride;
-/// for the positions of a phase these are the taps r₀, r₀ + step, r₀ + 2·step, …, with step = stride / gcd(stride,
-/// dilation), and each further tap lies dilation / gcd positions earlier in `dy`.
-fn phases(input: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> Vec<Phase> {
-    let divisor = gcd(stride, dilation);
-    let step = stride / divisor;
-    let phase = |first: usize| {
-        let meets = |r: &usize| (first + padding).abs_diff(r * dilation).is_multiple_of(stride);
-        let taps = (0..kernel).find(meets).map(|tap| (tap, (kernel - tap).div_ceil(step)));
-        let (last_tap, nearest, taps) = match taps {
-            Some((tap, taps)) => {
-                let nearest = ((first + padding) as i64 - (tap * dilation) as i64) / stride as i64;
-                (tap + (taps - 1) * step, nearest, taps)
-            }
-            None => (0, 0, 0),
-        };
-        let reach = (taps.saturating_sub(1) * (dilation / divisor)) as i64;
-        Phase {
-            first: first as u32,
-            grid: (input - first).div_ceil(stride) as u32,
-            taps: taps as u32,
-            tap_first: last_tap as u32,
-            tap_step: (step as u32).wrapping_neg(),
-            dilation: (dilation / divisor) as u32,
-            padding: (reach - nearest) as u32,
-        }
-    };
-    (0..stride.min(input)).map(phase).collect()
-}
-
-const fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
+fn read(slot: u32, range: &Range<usize>) -> Binding {
+    part(slot, Access::Read, range)
 }

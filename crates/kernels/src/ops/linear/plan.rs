@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, flat, scaled, scratch};
+use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, scaled};
 use super::super::elementwise::slot;
 use super::{Linear, LinearParams, NAME, SHADER, Sides};
 use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Tensor, Variant, pieces};
@@ -98,7 +98,8 @@ impl Planner<'_> {
             self.push("backward_input", &params, bindings, groups);
         } else {
             let elements = slices * samples.len() * self.sides.inputs;
-            let partials = scratch(NAME, elements, self.limits)?;
+            fits(NAME, elements, self.limits)?;
+            let partials = bound(Tensor::Workspace, Access::Write, 0..elements).binding;
             self.plan.workspace = self.plan.workspace.max(elements);
             bindings.push(Binding { slot: slot(Tensor::Dx), ..partials.clone() });
             let into_scratch = LinearParams { x_skip: 0, accumulate: 0, ..params };
