@@ -300,7 +300,7 @@ impl Pipeline {
         while reports.len() < self.workers.len() {
             match self.events.recv() {
                 Ok(Event::Metrics { samples, loss_sum, correct }) => {
-                    on_metrics(Metrics { samples, loss_sum, correct })?
+                    on_metrics(Metrics { samples, loss_sum, correct })?;
                 }
                 Ok(Event::Done(report)) => reports.push(*report),
                 Ok(Event::Parameters { .. }) => {}
