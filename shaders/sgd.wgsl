@@ -22,14 +22,17 @@ fn update(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    // Read once: a driver must assume that a store could change them.
+    let given = params;
+    let learning_rate = scalars.learning_rate;
     let first = flat_workgroup(group, groups) * 1024u + lane;
-    let end = min(first + 1024u, params.elements);
+    let end = min(first + 1024u, given.elements);
     for (var i = first; i < end; i += 256u) {
         let weight = w[i];
-        let gradient = dw[i] + params.weight_decay * weight;
-        let velocity = params.momentum * v[i] + params.fresh * gradient;
-        let step = select(velocity, gradient + params.momentum * velocity, params.nesterov != 0u);
-        w[i] = weight - scalars.learning_rate * step;
+        let gradient = dw[i] + given.weight_decay * weight;
+        let velocity = given.momentum * v[i] + given.fresh * gradient;
+        let step = select(velocity, gradient + given.momentum * velocity, given.nesterov != 0u);
+        w[i] = weight - learning_rate * step;
         v[i] = velocity;
         dw[i] = 0.0;
     }
