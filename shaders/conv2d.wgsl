@@ -308,9 +308,9 @@ fn quad_of(quad: u32) -> u32 {
     return row * params.padded_w + tap % params.filter_w * params.dilation_w;
 }
 
-// Sums over the pixels of a slice of the samples: 64 invocations share a block of 8 output channels × 8 elements of
-// the filter and take every 64th pixel each. Slices are added up by `backward_weight_sum`.
-@compute @workgroup_size(64)
+// Sums over the pixels of a slice of the samples: the invocations of a workgroup share a block of 8 output channels × 8 elements of
+// the filter and take turns at the pixels. Slices are added up by `backward_weight_sum`.
+@compute @workgroup_size(lanes)
 fn backward_weight(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -326,8 +326,8 @@ fn backward_weight(
     let k_high = min(2u * group.y + 1u, quads - 1u) * area;
     let c_low = quad_of(2u * group.x);
     let c_high = quad_of(2u * group.x + 1u);
-    let rows_a_turn = 64u / columns;
-    let columns_a_turn = 64u % columns;
+    let rows_a_turn = lanes / columns;
+    let columns_a_turn = lanes % columns;
     let sample_end = min((group.z + 1u) * params.slice, params.samples);
 
     var block: Block;
@@ -335,7 +335,7 @@ fn backward_weight(
         let gradients = sample * quads * area;
         var p = lane / columns;
         var q = lane % columns;
-        for (var i = lane; i < area; i += 64u) {
+        for (var i = lane; i < area; i += lanes) {
             let at = gradients + i;
             let pixel = sample * picture + p * down + q * right;
             let rows = Eight(padded_dy[at + k_low], padded_dy[at + k_high]);
@@ -349,7 +349,10 @@ fn backward_weight(
         }
     }
     let block_index = (group.z * groups.y + group.y) * groups.x + group.x;
-    scratch[64u * block_index + lane] = block_sum(&block, lane);
+    share(&block, lane);
+    for (var value = lane; value < 64u; value += lanes) {
+        scratch[64u * block_index + value] = block_sum(value);
+    }
 }
 
 // dw += the sum of the slices, always in the same order.

@@ -58,20 +58,22 @@ fn bias_of(row: u32) -> f32 {
     return 0.0;
 }
 
-// Blocks of 8 samples × 8 outputs: 64 invocations share one and take every 64th input each.
-@compute @workgroup_size(64)
+// Blocks of 8 samples × 8 outputs: the invocations of a workgroup share one and take turns at the inputs.
+@compute @workgroup_size(lanes)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let samples = offsets(8u * group.y, params.samples - 1u, params.inputs, params.x_skip);
     let rows = offsets(8u * group.x, params.rows - 1u, params.inputs, params.w_skip);
     var block: Block;
-    for (var i = lane; i < params.inputs; i += 64u) {
+    for (var i = lane; i < params.inputs; i += lanes) {
         multiply_add(&block, x_at(samples, i), w_at(rows, i));
     }
-    let sum = block_sum(&block, lane);
-    let n = 8u * group.y + lane / 8u;
-    let row = 8u * group.x + lane % 8u;
-    if n < params.samples && row < params.rows {
-        y[params.y_skip + n * params.outputs + params.first + row] = sum + bias_of(row);
+    share(&block, lane);
+    for (var value = lane; value < 64u; value += lanes) {
+        let n = 8u * group.y + value / 8u;
+        let row = 8u * group.x + value % 8u;
+        if n < params.samples && row < params.rows {
+            y[params.y_skip + n * params.outputs + params.first + row] = block_sum(value) + bias_of(row);
+        }
     }
 }
 

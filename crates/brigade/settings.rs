@@ -201,7 +201,10 @@ fn run_file_message(path: &Path, text: &str, error: &toml::de::Error) -> String 
     let place = format!("run file {}, line {line}", path.display());
     match unknown {
         Some(key) => format!("{place}: there is no key `{key}`; did you mean `{}`?", nearest(key)),
-        None => format!("{place}: {}", error.message()),
+        None => {
+            let written = text.lines().nth(line - 1).unwrap_or_default().trim();
+            format!("{place}, `{written}`: {}", error.message())
+        }
     }
 }
 

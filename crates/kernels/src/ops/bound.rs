@@ -12,6 +12,12 @@ pub(crate) const BLOCK_LANES: usize = 64;
 /// Invocations of a workgroup of the kernels with an invocation for each element.
 const FLAT_LANES: usize = 256;
 
+/// The `override` constant of `shaders/shared/block_sum.wgsl`: on the host's cores a workgroup is no wider than their
+/// vectors, since nothing hides there behind anything else.
+pub(crate) fn lanes(limits: &Limits) -> Vec<(&'static str, f64)> {
+    vec![("lanes", if limits.software { 8.0 } else { BLOCK_LANES as f64 })]
+}
+
 /// A window onto a tensor, ready to be bound, and how many of its elements lie before the first one that is meant.
 pub(crate) struct Bound {
     pub(crate) binding: Binding,

@@ -6,6 +6,7 @@
 //! P = (H + 2·padding − dilation·(R − 1) − 1) / stride + 1, rounded down, and Q alike. The gradients of the
 //! parameters are added to `dw` and `db`.
 
+mod naive;
 mod phase;
 mod plan;
 mod reference;

@@ -168,10 +168,10 @@ impl Worker {
         let mut row = self.schedule.row(self.stage.index, &segment.steps);
         let mut position = 0;
         while let Some(&action) = row.get(position) {
-            let span = tracing::trace_span!("action", stage = self.stage.index, %action);
             match action.verb {
                 Verb::Update => {
                     let rate = segment.learning_rate.at(segment.first_step + action.index);
+                    let span = tracing::debug_span!("action", stage = self.stage.index, %action);
                     let ticket = span.in_scope(|| self.stage.update(rate))?;
                     self.push(action, None, ticket).await?;
                 }
@@ -182,10 +182,7 @@ impl Worker {
                         continue;
                     }
                     Next::Received(tag, payload) => {
-                        let ticket = span.in_scope(|| match action.verb {
-                            Verb::Forward => self.stage.forward(&tag, payload.bytes()),
-                            _ => self.stage.backward(&tag, payload.bytes()),
-                        })?;
+                        let ticket = self.submit(action, &tag, &payload)?;
                         drop(payload);
                         self.push(action, Some(tag), ticket).await?;
                     }
@@ -194,6 +191,17 @@ impl Worker {
             position += 1;
         }
         self.retire_down_to(0).await
+    }
+
+    fn submit(&mut self, action: Action, tag: &Tag, payload: &Payload) -> Result<Ticket, PipelineError> {
+        let bytes = payload.bytes();
+        let (stage, microbatch) = (self.stage.index, tag.microbatch);
+        let span = tracing::debug_span!("action", stage, %action, microbatch, bytes = bytes.len());
+        let _entered = span.enter();
+        match action.verb {
+            Verb::Forward => self.stage.forward(tag, bytes),
+            Verb::Backward | Verb::Update => self.stage.backward(tag, bytes),
+        }
     }
 
     async fn evaluate(&mut self, microbatches: usize) -> Result<(), PipelineError> {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, scaled};
+use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, lanes, scaled};
 use super::super::elementwise::slot;
 use super::phase::{Phase, phases};
 use super::{Conv2d, Conv2dParams, NAME, SHADER, Sides};
@@ -23,8 +23,8 @@ const MOST_PHASES: usize = 64;
 const BUSY: usize = 1024;
 const BUSY_SOFTWARE: usize = 16;
 /// The slots of the picture that is read and of the one that is written.
-const SOURCE: u32 = slot(Tensor::X);
-const RESULT: u32 = slot(Tensor::Y);
+pub(super) const SOURCE: u32 = slot(Tensor::X);
+pub(super) const RESULT: u32 = slot(Tensor::Y);
 /// The slots of parts of the scratch memory.
 const SCRATCH: u32 = slot(Tensor::Workspace);
 const PACKED: u32 = SCRATCH + 1;
@@ -52,9 +52,9 @@ pub(super) fn plan(
     Ok(planner.plan)
 }
 
-struct Planner<'a> {
+pub(super) struct Planner<'a> {
     conv: &'a Conv2d,
-    sides: Sides,
+    pub(super) sides: Sides,
     limits: &'a Limits,
     plan: Plan,
 }
@@ -103,27 +103,6 @@ impl Planner<'_> {
                 let groups = self.tiles(&params)?;
                 let bindings = vec![b.binding, y.binding, read(SCRATCH, &copy), read(PACKED, &packed)];
                 self.push("forward", &params, bindings, groups);
-            }
-        }
-        Ok(())
-    }
-
-    fn forward_naive(&mut self) -> Result<(), PlanError> {
-        for rows in self.rows(0)? {
-            for samples in self.samples(0)? {
-                let x = self.x(SOURCE, Tensor::X, Access::Read, &samples);
-                let y = self.y(RESULT, Tensor::Y, Access::Write, &samples);
-                let (w, b) = (self.w(Tensor::W, Access::Read, &rows), self.bias(&rows));
-                let params = Conv2dParams {
-                    samples: samples.len() as u32,
-                    source_skip: x.skip,
-                    result_skip: y.skip,
-                    w_skip: w.skip,
-                    b_skip: b.skip,
-                    ..self.geometry(&rows)
-                };
-                let groups = self.flat(samples.len() * rows.len() * self.sides.p * self.sides.q)?;
-                self.push("forward_naive", &params, vec![x.binding, w.binding, b.binding, y.binding], groups);
             }
         }
         Ok(())
@@ -221,28 +200,6 @@ impl Planner<'_> {
         }
     }
 
-    fn backward_input_naive(&mut self) -> Result<(), PlanError> {
-        for rows in self.rows(0)? {
-            for samples in self.samples(0)? {
-                let access = if rows.start == 0 { Access::Write } else { Access::ReadWrite };
-                let dy = self.y(slot(Tensor::Dy), Tensor::Dy, Access::Read, &samples);
-                let dx = self.x(RESULT, Tensor::Dx, access, &samples);
-                let w = self.w(Tensor::W, Access::Read, &rows);
-                let params = Conv2dParams {
-                    samples: samples.len() as u32,
-                    source_skip: dx.skip,
-                    result_skip: dy.skip,
-                    w_skip: w.skip,
-                    accumulate: u32::from(rows.start > 0),
-                    ..self.geometry(&rows)
-                };
-                let groups = self.flat(samples.len() * self.sides.x())?;
-                self.push("backward_input_naive", &params, vec![dy.binding, w.binding, dx.binding], groups);
-            }
-        }
-        Ok(())
-    }
-
     fn backward_weight(&mut self) -> Result<(), PlanError> {
         let Sides { c, r, s, p, q, .. } = self.sides;
         let Conv2d { stride, padding, dilation, .. } = *self.conv;
@@ -317,28 +274,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn backward_weight_naive(&mut self) -> Result<(), PlanError> {
-        for rows in self.rows(0)? {
-            for samples in self.samples(0)? {
-                let x = self.x(SOURCE, Tensor::X, Access::Read, &samples);
-                let dy = self.y(slot(Tensor::Dy), Tensor::Dy, Access::Read, &samples);
-                let dw = self.w(Tensor::Dw, Access::ReadWrite, &rows);
-                let params = Conv2dParams {
-                    samples: samples.len() as u32,
-                    source_skip: x.skip,
-                    result_skip: dy.skip,
-                    w_skip: dw.skip,
-                    ..self.geometry(&rows)
-                };
-                let groups = self.flat(rows.len() * self.sides.filter())?;
-                self.push("backward_weight_naive", &params, vec![x.binding, dy.binding, dw.binding], groups);
-                self.backward_bias(&rows, &samples)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn backward_bias(&mut self, rows: &Range<usize>, samples: &Range<usize>) -> Result<(), PlanError> {
+    pub(super) fn backward_bias(&mut self, rows: &Range<usize>, samples: &Range<usize>) -> Result<(), PlanError> {
         if self.conv.bias {
             let dy = self.y(slot(Tensor::Dy), Tensor::Dy, Access::Read, samples);
             let db = bound(Tensor::Db, Access::ReadWrite, rows.clone());
@@ -401,7 +337,7 @@ impl Planner<'_> {
     }
 
     /// What all dispatches have in common, with the shapes of the forward pass.
-    fn geometry(&self, rows: &Range<usize>) -> Conv2dParams {
+    pub(super) fn geometry(&self, rows: &Range<usize>) -> Conv2dParams {
         let Sides { c, h, w, k, r, s, p, q, .. } = self.sides;
         let Conv2d { stride, padding, dilation, .. } = *self.conv;
         Conv2dParams {
@@ -438,7 +374,7 @@ impl Planner<'_> {
     }
 
     /// Ranges of rows of `w`, in whole blocks, such that `w` and scratch memory of `stride` elements a row fit bindings.
-    fn rows(&self, stride: usize) -> Result<Vec<Range<usize>>, PlanError> {
+    pub(super) fn rows(&self, stride: usize) -> Result<Vec<Range<usize>>, PlanError> {
         let k = self.sides.k;
         let stride = stride.max(self.sides.filter());
         let blocks = pieces(NAME, "w", k.div_ceil(BLOCK), &[BLOCK * stride], self.limits)?;
@@ -447,7 +383,7 @@ impl Planner<'_> {
 
     /// Ranges of samples such that `x`, `y` and copies of `padded` elements a sample fit bindings, and the copies are
     /// no larger than needed.
-    fn samples(&self, padded: usize) -> Result<Vec<Range<usize>>, PlanError> {
+    pub(super) fn samples(&self, padded: usize) -> Result<Vec<Range<usize>>, PlanError> {
         let strides = [self.sides.x(), self.sides.y(), padded];
         let most = (MOST_PADDED / padded.max(1)).max(1);
         let fitting = pieces(NAME, "a sample", self.sides.n, &strides, self.limits)?;
@@ -458,20 +394,20 @@ impl Planner<'_> {
         Ok(fitting.into_iter().flat_map(cut).collect())
     }
 
-    fn x(&self, slot: u32, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
+    pub(super) fn x(&self, slot: u32, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
         bound_to(slot, tensor, access, scaled(samples, self.sides.x()))
     }
 
-    fn y(&self, slot: u32, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
+    pub(super) fn y(&self, slot: u32, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
         bound_to(slot, tensor, access, scaled(samples, self.sides.y()))
     }
 
-    fn w(&self, tensor: Tensor, access: Access, rows: &Range<usize>) -> Bound {
+    pub(super) fn w(&self, tensor: Tensor, access: Access, rows: &Range<usize>) -> Bound {
         bound(tensor, access, scaled(rows, self.sides.filter()))
     }
 
     /// The bias, or where there is none something else to read that is not used: a slot cannot stay empty.
-    fn bias(&self, rows: &Range<usize>) -> Bound {
+    pub(super) fn bias(&self, rows: &Range<usize>) -> Bound {
         if self.conv.bias {
             bound(Tensor::B, Access::Read, rows.clone())
         } else {
@@ -484,6 +420,15 @@ impl Planner<'_> {
         fits(NAME, elements, self.limits)?;
         let start = scratch.used.next_multiple_of(64);
         scratch.used = start + elements;
+        let needed = 4 * scratch.used as u64;
+        if needed > self.limits.buffer_bytes {
+            return Err(PlanError::Limit {
+                operation: NAME,
+                what: "scratch memory".into(),
+                needed: format!("{needed} bytes"),
+                allowed: format!("{} bytes", self.limits.buffer_bytes),
+            });
+        }
         self.plan.workspace = self.plan.workspace.max(scratch.used);
         Ok(start..scratch.used)
     }
@@ -495,7 +440,7 @@ impl Planner<'_> {
         Ok([x, y, self.dimension((params.result_count as usize).div_ceil(BLOCK))?])
     }
 
-    fn flat(&self, elements: usize) -> Result<[u32; 3], PlanError> {
+    pub(super) fn flat(&self, elements: usize) -> Result<[u32; 3], PlanError> {
         flat(NAME, elements, self.limits)
     }
 
@@ -503,8 +448,15 @@ impl Planner<'_> {
         dimension(NAME, count, self.limits)
     }
 
-    fn push(&mut self, entry: &'static str, params: &Conv2dParams, bindings: Vec<Binding>, workgroups: [u32; 3]) {
-        let kernel = Kernel { shader: &SHADER, entry, constants: Vec::new() };
+    pub(super) fn push(
+        &mut self,
+        entry: &'static str,
+        params: &Conv2dParams,
+        bindings: Vec<Binding>,
+        workgroups: [u32; 3],
+    ) {
+        let constants = if entry == "backward_weight" { lanes(self.limits) } else { Vec::new() };
+        let kernel = Kernel { shader: &SHADER, entry, constants };
         let uniform = bytemuck::bytes_of(params).to_vec();
         self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
     }

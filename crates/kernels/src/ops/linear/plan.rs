@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, scaled};
+use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, lanes, scaled};
 use super::super::elementwise::slot;
 use super::{Linear, LinearParams, NAME, SHADER, Sides};
 use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Tensor, Variant, pieces};
@@ -186,7 +186,8 @@ impl Planner<'_> {
     }
 
     fn push(&mut self, entry: &'static str, params: &LinearParams, bindings: Vec<Binding>, workgroups: [u32; 3]) {
-        let kernel = Kernel { shader: &SHADER, entry, constants: Vec::new() };
+        let constants = if entry == "forward" { lanes(self.limits) } else { Vec::new() };
+        let kernel = Kernel { shader: &SHADER, entry, constants };
         let uniform = bytemuck::bytes_of(params).to_vec();
         self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
     }
