@@ -425,23 +425,34 @@ fn forward_naive(
     if n >= params.samples {
         return;
     }
+    let channels = params.source_channels;
+    let height = params.source_h;
+    let width = params.source_w;
+    let filter_h = params.filter_h;
+    let filter_w = params.filter_w;
+    let dilation_h = params.dilation_h;
+    let dilation_w = params.dilation_w;
+    let first_row = p * params.stride_h - params.padding_h;
+    let first_column = q * params.stride_w - params.padding_w;
+    var plane = params.source_skip + n * channels * height * width;
+    var weight = params.w_skip + k * channels * filter_h * filter_w;
     var sum = bias_of(k);
-    var weight = params.w_skip + k * params.source_channels * params.filter_h * params.filter_w;
-    for (var c = 0u; c < params.source_channels; c++) {
-        for (var r = 0u; r < params.filter_h; r++) {
-            for (var s = 0u; s < params.filter_w; s++) {
-                let row = p * params.stride_h + r * params.dilation_h - params.padding_h;
-                let column = q * params.stride_w + s * params.dilation_w - params.padding_w;
-                if row < params.source_h && column < params.source_w {
-                    let line = (n * params.source_channels + c) * params.source_h + row;
-                    sum += w[weight] * source[params.source_skip + line * params.source_w + column];
+    for (var c = 0u; c < channels; c++) {
+        for (var r = 0u; r < filter_h; r++) {
+            let row = first_row + r * dilation_h;
+            var column = first_column;
+            for (var s = 0u; s < filter_w; s++) {
+                if row < height && column < width {
+                    sum += w[weight] * source[plane + row * width + column];
                 }
+                column += dilation_w;
                 weight++;
             }
         }
+        plane += height * width;
     }
-    let plane = n * params.result_channels + params.result_first + k;
-    result[params.result_skip + (plane * params.result_h + p) * params.result_w + q] = sum;
+    let line = (n * params.result_channels + params.result_first + k) * params.result_h + p;
+    result[params.result_skip + line * params.result_w + q] = sum;
 }
 
 // Here and in `backward_weight_naive` the shapes are those of the forward pass: source is x's, result y's.
@@ -459,22 +470,31 @@ fn backward_input_naive(
     if n >= params.samples {
         return;
     }
+    let height = params.result_h;
+    let width = params.result_w;
+    let filter_h = params.filter_h;
+    let filter_w = params.filter_w;
+    let stride_h = params.stride_h;
+    let stride_w = params.stride_w;
+    let gradients = params.result_skip + (n * params.result_channels + params.result_first) * height * width;
+    let next_filter = params.source_channels * filter_h * filter_w;
     var sum = 0.0;
-    for (var k = 0u; k < params.result_count; k++) {
-        let plane = (n * params.result_channels + params.result_first + k) * params.result_h;
-        var weight = params.w_skip + (k * params.source_channels + c) * params.filter_h * params.filter_w;
-        for (var r = 0u; r < params.filter_h; r++) {
-            for (var s = 0u; s < params.filter_w; s++) {
-                // Where this is negative it is huge, and its quotient is tested before it is used.
-                let down = row + params.padding_h - r * params.dilation_h;
-                let right = column + params.padding_w - s * params.dilation_w;
-                let p = down / params.stride_h;
-                let q = right / params.stride_w;
-                let meets = p * params.stride_h == down && q * params.stride_w == right;
-                if meets && p < params.result_h && q < params.result_w {
-                    sum += w[weight] * dy[params.result_skip + (plane + p) * params.result_w + q];
+    for (var r = 0u; r < filter_h; r++) {
+        // Where this is negative it is huge, and its quotient is beyond any side.
+        let down = row + params.padding_h - r * params.dilation_h;
+        let p = down / stride_h;
+        for (var s = 0u; s < filter_w; s++) {
+            let right = column + params.padding_w - s * params.dilation_w;
+            let q = right / stride_w;
+            let meets = p * stride_h == down && q * stride_w == right;
+            if meets && p < height && q < width {
+                var weight = params.w_skip + (c * filter_h + r) * filter_w + s;
+                var at = gradients + p * width + q;
+                for (var k = 0u; k < params.result_count; k++) {
+                    sum += w[weight] * dy[at];
+                    weight += next_filter;
+                    at += height * width;
                 }
-                weight++;
             }
         }
     }
@@ -495,18 +515,28 @@ fn backward_weight_naive(
     if k >= params.result_count {
         return;
     }
+    let height = params.source_h;
+    let width = params.source_w;
+    let result_h = params.result_h;
+    let result_w = params.result_w;
+    let stride_h = params.stride_h;
+    let stride_w = params.stride_w;
+    let first_row = r * params.dilation_h - params.padding_h;
+    let first_column = s * params.dilation_w - params.padding_w;
     var sum = 0.0;
     for (var n = 0u; n < params.samples; n++) {
-        let gradients = (n * params.result_channels + params.result_first + k) * params.result_h;
-        let picture = (n * params.source_channels + c) * params.source_h;
-        for (var p = 0u; p < params.result_h; p++) {
-            for (var q = 0u; q < params.result_w; q++) {
-                let row = p * params.stride_h + r * params.dilation_h - params.padding_h;
-                let column = q * params.stride_w + s * params.dilation_w - params.padding_w;
-                if row < params.source_h && column < params.source_w {
-                    let at = params.source_skip + (picture + row) * params.source_w + column;
-                    sum += dy[params.result_skip + (gradients + p) * params.result_w + q] * source[at];
+        let channel = n * params.result_channels + params.result_first + k;
+        var at = params.result_skip + channel * result_h * result_w;
+        let plane = params.source_skip + (n * params.source_channels + c) * height * width;
+        for (var p = 0u; p < result_h; p++) {
+            let row = first_row + p * stride_h;
+            var column = first_column;
+            for (var q = 0u; q < result_w; q++) {
+                if row < height && column < width {
+                    sum += dy[at] * source[plane + row * width + column];
                 }
+                column += stride_w;
+                at++;
             }
         }
     }

@@ -1,5 +1,7 @@
-//! What several tests share: a small model, random samples, and executors.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+//! What several tests share: a small model, random samples, executors, and the built command.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test uses a part of it, and fails by panicking")]
+
+pub(crate) mod command;
 
 use brigade::{LearningRate, ModelSpec, Optimiser, Pipeline, Schedule, Sequential};
 use brigade_devices::{Executor, OpenOptions, ReferenceExecutor, find, list, open};
@@ -7,11 +9,11 @@ use brigade_kernels::Random;
 use brigade_pipeline::{Batches, NamedTensor, PipelineOptions, Samples, Stretch, StretchReport};
 use serde_json::json;
 
-pub const OPTIMISER: Optimiser = Optimiser { momentum: 0.9, weight_decay: 1e-3, nesterov: false };
-pub const SEED: u64 = 5;
+pub(crate) const OPTIMISER: Optimiser = Optimiser { momentum: 0.9, weight_decay: 1e-3, nesterov: false };
+pub(crate) const SEED: u64 = 5;
 
 /// Every kind of layer, small: nine layers on 1×12×12 pictures of 10 classes.
-pub fn small_model() -> Sequential {
+pub(crate) fn small_model() -> Sequential {
     let spec: ModelSpec = serde_json::from_value(json!({
         "name": "small",
         "input": {"c": 1, "h": 12, "w": 12},
@@ -32,7 +34,7 @@ pub fn small_model() -> Sequential {
 }
 
 /// `steps` batches of random pictures and labels.
-pub fn samples(model: &Sequential, batch: usize, steps: usize) -> Vec<Samples> {
+pub(crate) fn samples(model: &Sequential, batch: usize, steps: usize) -> Vec<Samples> {
     let mut random = Random::new(11);
     let width = model.input.elements().unwrap();
     (0..steps)
@@ -43,12 +45,12 @@ pub fn samples(model: &Sequential, batch: usize, steps: usize) -> Vec<Samples> {
         .collect()
 }
 
-pub fn feed(samples: &[Samples]) -> Batches<'static> {
-    Box::new(samples.to_vec().into_iter().map(Ok))
+pub(crate) fn feed(samples: &[Samples]) -> Batches<'_> {
+    Box::new(samples.iter().cloned().map(Ok))
 }
 
 /// An executor by name; `reference` is always there, the software adapters after `scripts/setup test`.
-pub fn executor(name: &str) -> Box<dyn Executor> {
+pub(crate) fn executor(name: &str) -> Box<dyn Executor> {
     if name == "reference" {
         return Box::new(ReferenceExecutor::new());
     }
@@ -58,7 +60,13 @@ pub fn executor(name: &str) -> Box<dyn Executor> {
 }
 
 /// A pipeline of the small model cut before the given layers, all stages on executors of the given names in turn.
-pub fn pipeline(names: &[&str], starts: &[usize], schedule: Schedule, batch: usize, microbatches: usize) -> Pipeline {
+pub(crate) fn pipeline(
+    names: &[&str],
+    starts: &[usize],
+    schedule: Schedule,
+    batch: usize,
+    microbatches: usize,
+) -> Pipeline {
     let model = small_model();
     let ends = starts[1..].iter().copied().chain([model.layers.len()]);
     let ranges = starts.iter().copied().zip(ends).map(|(start, end)| start..end);
@@ -68,7 +76,7 @@ pub fn pipeline(names: &[&str], starts: &[usize], schedule: Schedule, batch: usi
 }
 
 /// Trains over the samples and gives the weights and what was counted.
-pub fn trained(pipeline: &mut Pipeline, samples: &[Samples]) -> (Vec<NamedTensor>, StretchReport) {
+pub(crate) fn trained(pipeline: &mut Pipeline, samples: &[Samples]) -> (Vec<NamedTensor>, StretchReport) {
     let stretch = Stretch {
         samples: samples.iter().map(|samples| samples.labels.len()).sum(),
         first_step: 0,
@@ -80,7 +88,7 @@ pub fn trained(pipeline: &mut Pipeline, samples: &[Samples]) -> (Vec<NamedTensor
 }
 
 /// Equal bit for bit, with the first difference named.
-pub fn assert_same_bits(got: &[NamedTensor], wanted: &[NamedTensor]) {
+pub(crate) fn assert_same_bits(got: &[NamedTensor], wanted: &[NamedTensor]) {
     assert_eq!(got.len(), wanted.len());
     for (got, wanted) in got.iter().zip(wanted) {
         assert_eq!(got.name, wanted.name);

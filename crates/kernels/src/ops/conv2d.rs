@@ -10,6 +10,7 @@ mod naive;
 mod phase;
 mod plan;
 mod reference;
+mod weight;
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -7,29 +7,24 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, lanes, scaled};
+use super::super::bound::{BLOCK, BLOCK_LANES, Bound, bound, bound_to, dimension, fits, flat, lanes, scaled};
 use super::super::elementwise::slot;
 use super::phase::{Phase, phases};
 use super::{Conv2d, Conv2dParams, NAME, SHADER, Sides};
 use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Tensor, Variant, pieces, workgroups};
 
 /// Channels that the padded copies of pictures hold in one vector.
-const QUAD: usize = 4;
+pub(super) const QUAD: usize = 4;
 /// Elements of a padded copy beyond which the samples are cut, so that scratch memory stays small: 16 MiB.
 const MOST_PADDED: usize = 1 << 22;
 /// Phases of `backward_input` beyond which a dispatch for each is too many.
 const MOST_PHASES: usize = 64;
-/// Workgroups of `backward_weight` that keep a GPU busy, and those that keep the host's cores busy.
-const BUSY: usize = 1024;
-const BUSY_SOFTWARE: usize = 16;
 /// The slots of the picture that is read and of the one that is written.
 pub(super) const SOURCE: u32 = slot(Tensor::X);
 pub(super) const RESULT: u32 = slot(Tensor::Y);
 /// The slots of parts of the scratch memory.
-const SCRATCH: u32 = slot(Tensor::Workspace);
+pub(super) const SCRATCH: u32 = slot(Tensor::Workspace);
 const PACKED: u32 = SCRATCH + 1;
-const PADDED_X: u32 = SCRATCH + 1;
-const PADDED_DY: u32 = SCRATCH + 2;
 
 pub(super) fn plan(
     conv: &Conv2d,
@@ -53,25 +48,25 @@ pub(super) fn plan(
 }
 
 pub(super) struct Planner<'a> {
-    conv: &'a Conv2d,
+    pub(super) conv: &'a Conv2d,
     pub(super) sides: Sides,
-    limits: &'a Limits,
+    pub(super) limits: &'a Limits,
     plan: Plan,
 }
 
 /// A padded copy of a picture: sides, and zeros before the first row and column.
 #[derive(Debug, Clone, Copy)]
-struct Padded {
-    channels: usize,
-    h: usize,
-    w: usize,
-    border_h: usize,
-    border_w: usize,
+pub(super) struct Padded {
+    pub(super) channels: usize,
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) border_h: usize,
+    pub(super) border_w: usize,
 }
 
 impl Padded {
     /// Elements of a sample.
-    const fn elements(&self) -> usize {
+    pub(super) const fn elements(&self) -> usize {
         self.channels.next_multiple_of(QUAD).saturating_mul(self.h).saturating_mul(self.w)
     }
 }
@@ -200,96 +195,6 @@ impl Planner<'_> {
         }
     }
 
-    fn backward_weight(&mut self) -> Result<(), PlanError> {
-        let Sides { c, r, s, p, q, .. } = self.sides;
-        let Conv2d { stride, padding, dilation, .. } = *self.conv;
-        let x_copy = Padded {
-            channels: c,
-            h: (p - 1) * stride.h + (r - 1) * dilation.h + 1,
-            w: (q - 1) * stride.w + (s - 1) * dilation.w + 1,
-            border_h: padding.h,
-            border_w: padding.w,
-        };
-        for rows in self.rows(c.next_multiple_of(QUAD) * self.sides.taps())? {
-            let dy_copy = Padded { channels: rows.len(), h: p, w: q, border_h: 0, border_w: 0 };
-            let geometry = self.geometry(&rows);
-            for samples in self.samples(x_copy.elements().max(dy_copy.elements()))? {
-                let mut scratch = Scratch::default();
-                let x = self.x(SOURCE, Tensor::X, Access::Read, &samples);
-                let dy = self.y(SOURCE, Tensor::Dy, Access::Read, &samples);
-                let dy_geometry = Conv2dParams {
-                    source_channels: geometry.result_channels,
-                    source_h: geometry.result_h,
-                    source_w: geometry.result_w,
-                    source_first: geometry.result_first,
-                    source_count: geometry.result_count,
-                    ..geometry
-                };
-                let x_copied = self.pad(&mut scratch, x, &samples, x_copy, &geometry)?;
-                let dy_copied = self.pad(&mut scratch, dy, &samples, dy_copy, &dy_geometry)?;
-                let params = Conv2dParams {
-                    samples: samples.len() as u32,
-                    padded_h: x_copy.h as u32,
-                    padded_w: x_copy.w as u32,
-                    ..geometry
-                };
-                self.backward_weight_slices(&mut scratch, params, &rows, [x_copied, dy_copied])?;
-                self.backward_bias(&rows, &samples)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Partial sums over slices of the samples, as many as keep the device busy, and their sum.
-    fn backward_weight_slices(
-        &mut self,
-        scratch: &mut Scratch,
-        params: Conv2dParams,
-        rows: &Range<usize>,
-        [x, dy]: [Range<usize>; 2],
-    ) -> Result<(), PlanError> {
-        let samples = params.samples as usize;
-        let across = (self.sides.c.div_ceil(QUAD) * self.sides.taps()).div_ceil(BLOCK / QUAD);
-        let down = rows.len().div_ceil(BLOCK);
-        let elements = across * down * BLOCK * BLOCK;
-        let wanted = if self.limits.software { BUSY_SOFTWARE } else { BUSY };
-        let most = allowed(self.limits) / elements;
-        let slices = wanted.div_ceil(across * down).min(most).clamp(1, samples);
-        let slice = samples.div_ceil(slices);
-        let slices = samples.div_ceil(slice);
-        let sums = self.scratch(scratch, slices * elements)?;
-        let dw = self.w(Tensor::Dw, Access::ReadWrite, rows);
-        let params = Conv2dParams { slice: slice as u32, slices: slices as u32, w_skip: dw.skip, ..params };
-
-        let groups = [self.dimension(across)?, self.dimension(down)?, self.dimension(slices)?];
-        let bindings = vec![
-            part(SCRATCH, Access::ReadWrite, &sums),
-            part(PADDED_X, Access::ReadWrite, &x),
-            part(PADDED_DY, Access::ReadWrite, &dy),
-        ];
-        self.push("backward_weight", &params, bindings, groups);
-
-        let groups = self.flat(rows.len() * self.sides.filter())?;
-        self.push("backward_weight_sum", &params, vec![dw.binding, read(SCRATCH, &sums)], groups);
-        Ok(())
-    }
-
-    pub(super) fn backward_bias(&mut self, rows: &Range<usize>, samples: &Range<usize>) -> Result<(), PlanError> {
-        if self.conv.bias {
-            let dy = self.y(slot(Tensor::Dy), Tensor::Dy, Access::Read, samples);
-            let db = bound(Tensor::Db, Access::ReadWrite, rows.clone());
-            let params = Conv2dParams {
-                samples: samples.len() as u32,
-                result_skip: dy.skip,
-                b_skip: db.skip,
-                ..self.geometry(rows)
-            };
-            let groups = [self.dimension(rows.len())?, 1, 1];
-            self.push("backward_bias", &params, vec![dy.binding, db.binding], groups);
-        }
-        Ok(())
-    }
-
     /// Rearranges the weights of `rows` for `geometry`, and returns where.
     fn pack(
         &mut self,
@@ -312,7 +217,7 @@ impl Planner<'_> {
     }
 
     /// Copies the `source` of `geometry` with zeros around it, and returns where to.
-    fn pad(
+    pub(super) fn pad(
         &mut self,
         scratch: &mut Scratch,
         source: Bound,
@@ -416,7 +321,7 @@ impl Planner<'_> {
     }
 
     /// The next `elements` of the scratch memory.
-    fn scratch(&mut self, scratch: &mut Scratch, elements: usize) -> Result<Range<usize>, PlanError> {
+    pub(super) fn scratch(&mut self, scratch: &mut Scratch, elements: usize) -> Result<Range<usize>, PlanError> {
         fits(NAME, elements, self.limits)?;
         let start = scratch.used.next_multiple_of(64);
         scratch.used = start + elements;
@@ -444,7 +349,7 @@ impl Planner<'_> {
         flat(NAME, elements, self.limits)
     }
 
-    fn dimension(&self, count: usize) -> Result<u32, PlanError> {
+    pub(super) fn dimension(&self, count: usize) -> Result<u32, PlanError> {
         dimension(NAME, count, self.limits)
     }
 
@@ -464,14 +369,14 @@ impl Planner<'_> {
 
 /// How much of the scratch memory is taken.
 #[derive(Debug, Clone, Default)]
-struct Scratch {
+pub(super) struct Scratch {
     used: usize,
 }
 
-fn part(slot: u32, access: Access, range: &Range<usize>) -> Binding {
+pub(super) fn part(slot: u32, access: Access, range: &Range<usize>) -> Binding {
     Binding { slot, tensor: Tensor::Workspace, access, range: range.clone() }
 }
 
-fn read(slot: u32, range: &Range<usize>) -> Binding {
+pub(super) fn read(slot: u32, range: &Range<usize>) -> Binding {
     part(slot, Access::Read, range)
 }

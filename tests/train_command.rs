@@ -1,0 +1,240 @@
+//! What a whole run of the command gives: files, events, accuracy, resuming and signals.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::command::{Place, brigade};
+use serde_json::Value;
+
+#[track_caller]
+fn assert_same_file(place: &Place, a: &str, b: &str) {
+    assert!(place.read(a) == place.read(b), "{a} and {b} differ");
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes() {
+    let place = Place::new();
+    for schedule in ["layer-block-wise", "1f1b"] {
+        for name in ["a", "b"] {
+            place.small("train", &format!("--schedule {schedule} --stages 3 --save @{name}")).done();
+        }
+        assert_same_file(&place, "a", "b");
+    }
+    place.small("train", "--seed 2 --save @c").done();
+    assert!(place.read("a") != place.read("c"), "another seed gives the same weights");
+}
+
+/// Has every field, none of them null.
+#[track_caller]
+fn assert_fields(event: &Value, fields: &[&str]) {
+    for field in fields {
+        assert!(!event[field].is_null(), "no `{field}` in {event}");
+    }
+}
+
+#[test]
+fn events_have_the_documented_lines_and_fields() {
+    let place = Place::new();
+    place.small("train", "--cuts pool1 --epochs 2 --events @events").done();
+    let events = place.events("events");
+    let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    // 22 samples in steps of 8 are three steps, the last one of 6.
+    assert_eq!(kinds.join(" "), "start step step step epoch step step step epoch end");
+    assert_fields(&events[0], &["schedule", "weights", "stages"]);
+    assert_fields(&events[0]["stages"][1], &["stage", "device", "vendor", "layers", "parameters"]);
+    assert_eq!(events[0]["stages"][1]["layers"], serde_json::json!(["fc1", "dropout1", "fc2"]));
+    assert_fields(&events[3], &["step", "loss", "images_per_second"]);
+    assert_eq!((&events[3]["step"], &events[5]["step"]), (&3.into(), &4.into()));
+    assert_fields(&events[4], &["epoch", "train_loss", "test_loss", "test_accuracy", "seconds"]);
+    let end = &events[9];
+    assert_fields(end, &["steps", "seconds", "images_per_second", "stages", "links"]);
+    assert_eq!(end["steps"], 6);
+    assert_fields(&end["stages"][0], &["stage", "busy_fraction", "peak_bytes", "staleness"]);
+    assert_eq!((&end["stages"][0]["staleness"], &end["stages"][1]["staleness"]), (&2.into(), &0.into()));
+}
+
+#[test]
+fn a_link_carries_the_cut_and_nothing_else() {
+    let place = Place::new();
+    for (schedule, microbatches) in [("layer-block-wise", 1), ("1f1b", 3), ("gpipe", 8)] {
+        let flags = format!("--cuts pool1,fc1 --schedule {schedule} --microbatches {microbatches} --epochs 2 --json");
+        let end = place.small("train", &flags).json();
+        // Every sample passes once an epoch: 4×6×6 after the pool, 12 after the first linear layer.
+        for (link, cut) in [(0, 4 * 6 * 6), (1, 12)] {
+            let bytes = 2 * 22 * cut * 4;
+            let found = &end["links"][link];
+            assert_eq!((&found["from"], &found["to"]), (&link.into(), &(link + 1).into()));
+            assert_eq!(found["activation_bytes"], bytes, "{schedule}: {found}");
+            assert_eq!(found["gradient_bytes"], bytes, "{schedule}: {found}");
+        }
+    }
+}
+
+#[test]
+fn eval_gives_the_accuracy_that_training_reported() {
+    let place = Place::new();
+    let trained = place.small("train", "--epochs 2 --checkpoint-dir @ck --save @weights --json").json();
+    assert!(trained["test_accuracy"].is_f64());
+    for stages in [1, 2, 6] {
+        let found = place.small("eval", &format!("--checkpoint @ck --stages {stages} --json")).json();
+        assert_eq!(found["test_accuracy"], trained["test_accuracy"], "{stages} stages");
+        assert_eq!((&found["stages"], &found["samples"]), (&stages.into(), &16.into()));
+    }
+    let alone = place.small("eval", "--checkpoint @weights --json").json();
+    assert_eq!(alone["test_accuracy"], trained["test_accuracy"]);
+}
+
+#[test]
+fn a_checkpoint_brings_its_own_model() {
+    let place = Place::new();
+    let trained = place.small("train", "--checkpoint-dir @ck --json").json();
+    let data = "--devices reference --train-samples 22 --test-samples 16";
+    let found = place.run(&format!("eval --checkpoint @ck {data} --stages 6 --json")).json();
+    assert_eq!(found["test_accuracy"], trained["test_accuracy"]);
+}
+
+/// Two epochs at once, and one epoch resumed to two with other flags, give the same file.
+fn resumes(flags: &str, first: &str, second: &str) {
+    let place = Place::new();
+    place.small("train", &format!("{flags} {first} --epochs 2 --save @whole")).done();
+    place.small("train", &format!("{flags} {first} --epochs 1 --checkpoint-dir @ck")).done();
+    let outcome =
+        place.small("train", &format!("{flags} {second} --epochs 2 --checkpoint-dir @ck --resume --save @parts"));
+    assert!(outcome.done().error.contains("at step 3"));
+    assert_same_file(&place, "whole", "parts");
+    assert_eq!(
+        place.read("ck/step-00000006/weights.safetensors"),
+        place.read("parts"),
+        "the last checkpoint and the saved file differ"
+    );
+}
+
+#[test]
+fn a_resumed_run_equals_an_undisturbed_one() {
+    resumes("--schedule layer-block-wise", "--stages 3", "--stages 3");
+    resumes("--schedule 1f1b", "--stages 2", "--stages 2");
+    resumes("--schedule gpipe --weight-decay 0.001 --nesterov", "--stages 2", "--stages 2");
+}
+
+#[test]
+fn a_run_resumes_on_another_number_of_stages() {
+    resumes("--schedule 1f1b", "--stages 2", "--stages 3");
+    resumes("--schedule 1f1b", "--stages 4", "--stages 1");
+    resumes("", "--schedule 1f1b --microbatches 4 --stages 2", "--schedule gpipe --microbatches 4 --stages 5");
+}
+
+#[test]
+fn a_run_resumes_in_the_middle_of_an_epoch() {
+    let place = Place::new();
+    let flags = "--schedule 1f1b --stages 2 --epochs 2";
+    place.small("train", &format!("{flags} --save @whole")).done();
+    for steps in [1, 2, 4, 5] {
+        let directory = format!("@ck{steps}");
+        place.small("train", &format!("{flags} --steps {steps} --checkpoint-dir {directory}")).done();
+        place.small("train", &format!("{flags} --checkpoint-dir {directory} --resume --save @parts")).done();
+        assert_same_file(&place, "whole", "parts");
+    }
+}
+
+#[test]
+fn a_finished_run_has_nothing_to_resume() {
+    let place = Place::new();
+    place.small("train", "--checkpoint-dir @ck --save @a").done();
+    place.small("train", "--checkpoint-dir @ck --resume --save @b").done();
+    assert_same_file(&place, "a", "b");
+}
+
+#[test]
+fn vgg_f_has_its_published_number_of_parameters() {
+    let plan = brigade(&["plan", "--model", "vgg-f", "--batch", "32", "--stages", "4", "--json"]).json();
+    assert_eq!(plan["parameters"], 60_834_536);
+    let stages = plan["stages"].as_array().unwrap();
+    assert_eq!(stages.len(), 4);
+    assert_eq!(stages.iter().map(|stage| stage["parameters"].as_u64().unwrap()).sum::<u64>(), 60_834_536);
+}
+
+#[test]
+fn a_plan_says_what_the_run_then_counts() {
+    let place = Place::new();
+    let flags = "--cuts pool1 --schedule 1f1b --microbatches 2 --json";
+    let plan = place.small("plan", flags).json();
+    let end = place.small("train", &format!("{flags} --steps 2")).json();
+    for direction in ["activation_bytes", "gradient_bytes"] {
+        let step = plan["links"][0][direction].as_u64().unwrap();
+        assert_eq!(end["links"][0][direction], 2 * step);
+    }
+}
+
+#[cfg(unix)]
+mod signals {
+    use std::process::{Child, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::common::command::Outcome;
+
+    const RUN: &str = "--schedule 1f1b --stages 2 --epochs 100000";
+
+    /// Waits until the events file has `count` steps.
+    fn wait_for_steps(place: &Place, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            let text = std::fs::read_to_string(place.path("events")).unwrap_or_default();
+            if text.matches("\"event\":\"step\"").count() >= count {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("no step {count} within a minute");
+    }
+
+    fn signal(child: &Child, name: &str) {
+        let sent = std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Starts a run that would take hours and sends it a signal after `steps` steps.
+    fn stopped(place: &Place, name: &str, steps: usize) -> Outcome {
+        let line = format!("train --config @small.toml {RUN} --checkpoint-dir @ck --events @events");
+        let mut command = place.command(&line);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for_steps(place, steps);
+        signal(&child, name);
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// The stopped run, resumed for two steps more, equals one that was never stopped.
+    fn stops_and_resumes(name: &str, status: i32, steps: usize) {
+        let place = Place::new();
+        let outcome = stopped(&place, name, steps).refused(status, &["stopped after step", "--resume"]);
+        let done = outcome.error.split("stopped after step ").nth(1).unwrap();
+        let done: usize = done.split(';').next().unwrap().parse().unwrap();
+        assert!(done >= steps, "{outcome:?}");
+        let run = format!("{RUN} --steps {}", done + 2);
+        place.small("train", &format!("{run} --checkpoint-dir @ck --resume --save @parts")).done();
+        place.small("train", &format!("{run} --save @whole")).done();
+        assert_same_file(&place, "whole", "parts");
+    }
+
+    #[test]
+    fn sigterm_ends_the_run_with_143_and_a_checkpoint() {
+        stops_and_resumes("TERM", 143, 1);
+        stops_and_resumes("TERM", 143, 5);
+    }
+
+    #[test]
+    fn ctrl_c_ends_the_run_with_130_and_a_checkpoint() {
+        stops_and_resumes("INT", 130, 2);
+    }
+
+    #[test]
+    fn a_signal_without_a_checkpoint_directory_says_that_nothing_was_saved() {
+        let place = Place::new();
+        let mut command = place.command(&format!("train --config @small.toml {RUN} --events @events"));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for_steps(&place, 1);
+        signal(&child, "TERM");
+        let outcome: Outcome = child.wait_with_output().unwrap().into();
+        outcome.refused(143, &["nothing was saved", "--checkpoint-dir"]);
+    }
+}
