@@ -106,7 +106,8 @@ fn a_value_out_of_range_in_the_run_file_is_named_with_its_line() {
 #[test]
 fn layers_that_cannot_be_are_named() {
     train_edited("\"relu\"", "\"gelu\"").refused(USAGE, &["`gelu1`", "`gelu`", "conv2d"]);
-    train_edited("\"relu\"", "\"sgd\"").refused(USAGE, &["`sgd` cannot be a layer"]);
+    train_edited("\"relu\"", "\"softmax_cross_entropy\"")
+        .refused(USAGE, &["`softmax_cross_entropy` cannot be a layer"]);
     train_edited("stride = 2", "strides = 2").refused(USAGE, &["`conv1`", "`strides`", "`stride`"]);
     train_edited("stride = 2", "stride = 0").refused(USAGE, &["`conv1`", "stride"]);
     train_edited("kernel = 5", "kernel = 29").refused(USAGE, &["`conv1`", "1×28×28", "29"]);
@@ -309,6 +310,7 @@ fn resuming_falls_back_to_the_newest_checkpoint_that_verifies() {
     let outcome = place.small("train", "--epochs 2 --checkpoint-dir @ck --resume --save @a");
     let outcome = outcome.done();
     assert!(outcome.error.contains("is damaged") && outcome.error.contains("at step 3"), "{outcome:?}");
+    assert!(outcome.error.contains("3 steps must be trained again"), "{outcome:?}");
     place.small("train", "--epochs 2 --save @b").done();
     assert!(place.read("a") == place.read("b"), "the resumed run differs from an undisturbed one");
     for step in ["00000003", "00000006"] {
@@ -385,11 +387,23 @@ fn changed_training_data_is_refused() {
 }
 
 #[test]
+fn another_order_of_the_samples_is_refused() {
+    let place = Place::new();
+    place.small("train", "--steps 4 --epochs 2 --checkpoint-dir @ck").done();
+    let resume = |flags: &str| place.small("train", &format!("--checkpoint-dir @ck --resume --epochs 3 {flags}"));
+    resume("--seed 2").refused(CHECKPOINT, &["seed is 1", "--seed 1"]);
+    resume("--batch 4").refused(CHECKPOINT, &["batches of 8", "--batch 8"]);
+    // Between two epochs another batch is possible.
+    place.small("train", "--checkpoint-dir @ck --resume --epochs 2").done();
+    resume("--batch 4").done();
+}
+
+#[test]
 fn places_that_cannot_be_written_are_refused_before_the_first_step() {
     // A path below a regular file cannot be made by any user, root included.
     for flag in ["--save", "--checkpoint-dir", "--events"] {
         let outcome = train(&format!("{flag} @small.toml/x --steps 1"));
-        let outcome = outcome.refused(STORAGE, &["small.toml/x"]);
+        let outcome = outcome.refused(STORAGE, &["small.toml/x", "choose another place"]);
         assert!(!outcome.error.contains("step 1"), "{outcome:?}");
     }
 }

@@ -54,6 +54,11 @@ impl Failure {
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Status::Usage, message)
     }
+
+    /// Something that could not be written.
+    pub fn storage(message: impl fmt::Display) -> Self {
+        Self::new(Status::Storage, format!("{message}; make room or choose another place"))
+    }
 }
 
 impl fmt::Display for Failure {
@@ -84,7 +89,10 @@ impl From<DataError> for Failure {
 
 impl From<CheckpointError> for Failure {
     fn from(error: CheckpointError) -> Self {
-        Self::new(if error.is_storage() { Status::Storage } else { Status::Checkpoint }, error.to_string())
+        if error.is_storage() {
+            return Self::storage(error);
+        }
+        Self::new(Status::Checkpoint, error.to_string())
     }
 }
 

@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 use brigade_data::Spec;
 use brigade_kernels::Shape;
 use brigade_pipeline::model::{LayerSpec, ModelSpec, Sequential, built_in};
+use brigade_pipeline::partition::PartitionError;
 use brigade_pipeline::schedule::Kind;
-use brigade_pipeline::{LearningRate, Optimiser};
+use brigade_pipeline::{LearningRate, Optimiser, PlacementError};
 use clap::Args;
 use serde::Deserialize;
 
 use crate::failure::Failure;
+
+/// Samples of a step, at most; a slip of the keyboard above it.
+const MOST_SAMPLES: usize = 1 << 20;
 
 /// The words that the run file and the command line share. Absent ones take the defaults of [`Settings`].
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -150,7 +154,34 @@ impl Words {
     fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("run file {}: {error}", path.display())))?;
-        toml::from_str(&text).map_err(|error| Failure::usage(run_file_message(path, &text, &error)))
+        Self::parse(path, &text)
+    }
+
+    /// The words of a run file's text, each value checked by itself.
+    fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
+        let words: Self = toml::from_str(text).map_err(|error| Failure::usage(run_file_message(path, text, &error)))?;
+        words.check().map_err(|wrong| {
+            let line = line_of(text, wrong.word);
+            Failure::usage(format!("run file {}, line {line}: {wrong}", path.display()))
+        })?;
+        Ok(words)
+    }
+
+    /// Whether every value is possible by itself.
+    fn check(&self) -> Result<(), Wrong> {
+        at_least_one("stages", self.stages)?;
+        at_least_one("epochs", self.epochs)?;
+        at_least_one("steps", self.steps)?;
+        at_least_one("threads", self.threads)?;
+        at_least_one("batch", self.batch)?;
+        at_most("batch", self.batch, MOST_SAMPLES)?;
+        number("learning-rate", self.learning_rate, f32::MAX)?;
+        number("learning-rate-factor", self.learning_rate_factor, 1.0)?;
+        number("momentum", self.momentum, 1.0f32.next_down())?;
+        number("weight-decay", self.weight_decay, 1.0)?;
+        only("weights", self.weights.as_deref(), &["single"])?;
+        only("correction", self.correction.as_deref(), &["none"])?;
+        only("tune", self.tune.as_deref(), &["off"])
     }
 
     /// These words where they are given, else the run file's.
@@ -192,6 +223,26 @@ impl Words {
             layers,
         ]
     }
+}
+
+/// A word with a value that is not possible.
+#[derive(Debug, thiserror::Error)]
+#[error("{word}: {reason}")]
+struct Wrong {
+    word: &'static str,
+    reason: String,
+}
+
+impl From<Wrong> for Failure {
+    fn from(wrong: Wrong) -> Self {
+        Self::usage(wrong.to_string())
+    }
+}
+
+/// The line, from 1, on which a run file gives `key`.
+fn line_of(text: &str, key: &str) -> usize {
+    let gives = |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.starts_with(['=', ' ', '\t']));
+    1 + text.lines().position(gives).unwrap_or(0)
 }
 
 /// File, line, what is wrong, and the key that was probably meant.
@@ -275,6 +326,7 @@ impl Settings {
     /// Names the word, what was wanted and what was found.
     pub fn new(config: Option<&Path>, flags: Words) -> Result<Self, Failure> {
         let file = config.map(Words::read).transpose()?.unwrap_or_default();
+        flags.check()?;
         Self::from_words(flags.over(file))
     }
 
@@ -283,42 +335,50 @@ impl Settings {
         let seed = words.seed.unwrap_or(1);
         let data = data(&words, &model, seed)?;
         let schedule: Kind = parsed(words.schedule.as_deref().unwrap_or("layer-block-wise"))?;
-        only("weights", words.weights.as_deref(), &["single"])?;
-        only("correction", words.correction.as_deref(), &["none"])?;
-        only("tune", words.tune.as_deref(), &["off"])?;
-        let batch = at_least_one("batch", words.batch.unwrap_or(32))?;
+        let batch = words.batch.unwrap_or(32);
         let microbatches = words.microbatches.unwrap_or(if schedule.flushes() { batch.min(4) } else { 1 });
         if microbatches == 0 || microbatches > batch {
             return Err(Failure::usage(format!("microbatches: {microbatches} is not from 1 to the batch of {batch}")));
         }
-        let rate = number("learning-rate", words.learning_rate.unwrap_or(0.01), 0.0, f64::from(f32::MAX))?;
-        let factor = number("learning-rate-factor", words.learning_rate_factor.unwrap_or(0.1), 0.0, 1.0)?;
-        let momentum = number("momentum", words.momentum.unwrap_or(0.9), 0.0, 1.0 - f64::EPSILON)?;
-        let weight_decay = number("weight-decay", words.weight_decay.unwrap_or(0.0), 0.0, 1.0)?;
         Ok(Self {
             model,
             data,
             devices: words.devices.unwrap_or_default(),
             software: words.software.unwrap_or(false),
-            stages: words.stages.map(|stages| at_least_one("stages", stages)).transpose()?,
+            stages: words.stages,
             cuts: words.cuts.unwrap_or_default(),
             schedule,
-            epochs: at_least_one("epochs", words.epochs.unwrap_or(1))?,
-            steps: words.steps.map(|steps| at_least_one("steps", steps)).transpose()?,
+            epochs: words.epochs.unwrap_or(1),
+            steps: words.steps,
             batch,
             microbatches,
-            learning_rate: rate as f32,
+            learning_rate: words.learning_rate.unwrap_or(0.01) as f32,
             learning_rate_epochs: words.learning_rate_epochs.unwrap_or_default(),
-            learning_rate_factor: factor as f32,
+            learning_rate_factor: words.learning_rate_factor.unwrap_or(0.1) as f32,
             optimiser: Optimiser {
-                momentum: momentum as f32,
-                weight_decay: weight_decay as f32,
+                momentum: words.momentum.unwrap_or(0.9) as f32,
+                weight_decay: words.weight_decay.unwrap_or(0.0) as f32,
                 nesterov: words.nesterov.unwrap_or(false),
             },
             seed,
-            threads: words.threads.map(|threads| at_least_one("threads", threads)).transpose()?,
+            threads: words.threads,
             checkpoint_dir: words.checkpoint_dir,
         })
+    }
+
+    /// The number of stages that is asked for, by itself or by the cuts.
+    ///
+    /// # Errors
+    /// Where the model has not so many layers.
+    pub fn stages_asked(&self) -> Result<Option<usize>, Failure> {
+        let stages = self.stages.or((!self.cuts.is_empty()).then_some(self.cuts.len() + 1));
+        let layers = self.model.layers.len();
+        match stages {
+            Some(stages) if stages > layers => {
+                Err(PlacementError::from(PartitionError::TooManyStages { stages, layers }).into())
+            }
+            stages => Ok(stages),
+        }
     }
 
     /// The learning rate by step, for epochs of `steps_per_epoch` steps.
@@ -369,24 +429,39 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(word: &str) -> Result<T,
     word.parse().map_err(|error: T::Err| Failure::usage(error.to_string()))
 }
 
-fn only(word: &str, found: Option<&str>, known: &[&str]) -> Result<(), Failure> {
+fn only(word: &'static str, found: Option<&str>, known: &[&str]) -> Result<(), Wrong> {
     match found {
         Some(found) if !known.contains(&found) => {
-            Err(Failure::usage(format!("{word}: there is no `{found}`; known: {}", known.join(", "))))
+            Err(Wrong { word, reason: format!("there is no `{found}`; known: {}", known.join(", ")) })
         }
         _ => Ok(()),
     }
 }
 
-fn at_least_one(word: &str, value: usize) -> Result<usize, Failure> {
-    if value == 0 { Err(Failure::usage(format!("{word}: 0 is not possible; at least 1 is"))) } else { Ok(value) }
+fn at_least_one(word: &'static str, value: Option<usize>) -> Result<(), Wrong> {
+    match value {
+        Some(0) => Err(Wrong { word, reason: "0 is not possible; at least 1 is".into() }),
+        _ => Ok(()),
+    }
 }
 
-fn number(word: &str, value: f64, low: f64, high: f64) -> Result<f64, Failure> {
-    if value >= low && value <= high {
-        return Ok(value);
+fn at_most(word: &'static str, value: Option<usize>, most: usize) -> Result<(), Wrong> {
+    match value {
+        Some(value) if value > most => {
+            Err(Wrong { word, reason: format!("{value} is not possible; at most {most} is") })
+        }
+        _ => Ok(()),
     }
-    Err(Failure::usage(format!("{word}: {value} is not a number from {low} to {high}")))
+}
+
+/// A number from 0 that is at most `high` in single precision.
+fn number(word: &'static str, value: Option<f64>, high: f32) -> Result<(), Wrong> {
+    match value {
+        Some(value) if !(value >= 0.0 && value as f32 <= high) => {
+            Err(Wrong { word, reason: format!("{value} is not a number from 0 to {high}") })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -394,9 +469,7 @@ mod tests {
     use super::*;
 
     fn words(text: &str) -> Result<Settings, Failure> {
-        let words: Words = toml::from_str(text)
-            .map_err(|error| Failure::usage(run_file_message(Path::new("run.toml"), text, &error)))?;
-        Settings::from_words(words)
+        Settings::from_words(Words::parse(Path::new("run.toml"), text)?)
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 /// A plan needs no device: where none is named the stages have none.
 fn placement(settings: &Settings) -> Result<(Placement, u64), Failure> {
     if settings.devices.is_empty() {
-        let stages = settings.stages.unwrap_or(settings.cuts.len() + 1);
+        let stages = settings.stages_asked()?.unwrap_or(1);
         let unnamed = vec!["-"; stages];
         let placement = if settings.cuts.is_empty() {
             Placement::balanced(&settings.model, &unnamed)?

@@ -4,8 +4,7 @@ use brigade::{DeviceInfo, Failure, Placement, Settings, Trainer, choose};
 
 /// The placement of a run, and the device of each stage.
 pub(crate) fn placement(settings: &Settings) -> Result<(Placement, Vec<DeviceInfo>), Failure> {
-    let stages = settings.stages.or((!settings.cuts.is_empty()).then_some(settings.cuts.len() + 1));
-    let devices = choose(&settings.devices, stages, settings.software)?;
+    let devices = choose(&settings.devices, settings.stages_asked()?, settings.software)?;
     Ok((place(settings, &devices)?, devices))
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use brigade::{Data, DeviceInfo, Failure, Pipeline, Position, Progress, Settings, Status, TrainOptions, Words};
 use brigade_pipeline::model::Layer;
 use brigade_pipeline::{
-    Checkpoint, CheckpointError, Checkpoints, Manifest, RunReport, Source, Store, Values, write_tensors,
+    Checkpoint, CheckpointError, Checkpoints, Manifest, NamedTensor, RunReport, Source, Store, Values, write_tensors,
 };
 use serde_json::{Value, json};
 
@@ -44,6 +44,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let resumed = args.resume.then(|| resume(&settings)).transpose()?;
     let data = Data::open(&settings.data, settings.seed)?;
     data.check_against(&settings.model)?;
+    if let Some(resumed) = &resumed {
+        check_fingerprint(&data, &resumed.manifest)?;
+    }
+    args.save.as_deref().map_or(Ok(()), check_writable)?;
     let mut events = Events::create(args.events.as_deref())?;
     let store = settings.checkpoint_dir.as_deref().map(Store::open).transpose()?;
     let signals = Signals::listen()?;
@@ -51,11 +55,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let (placement, _) = setup::placement(&settings)?;
     let mut pipeline = setup::trainer(&settings, placement).start()?;
     let mut position = Position::default();
-    if let Some((checkpoint, manifest)) = &resumed {
-        check_fingerprint(&data, manifest)?;
-        pipeline.set_parameters(&checkpoint.tensors_for(&settings.model)?)?;
-        position = manifest.position;
-        eprintln!("resuming from {} at step {}", checkpoint.path.display(), position.step);
+    if let Some(resumed) = &resumed {
+        pipeline.set_parameters(&resumed.tensors)?;
+        position = resumed.manifest.position;
+        eprintln!("resuming from {} at step {}", resumed.path.display(), position.step);
     }
     announce(&settings, &pipeline);
     events.write(&start_event(&settings, &pipeline))?;
@@ -99,15 +102,43 @@ fn stopped_message(settings: &Settings, report: &RunReport) -> String {
     }
 }
 
-fn resume(settings: &Settings) -> Result<(Checkpoint, Manifest), Failure> {
+/// What a run goes on from.
+struct Resumed {
+    path: PathBuf,
+    manifest: Manifest,
+    tensors: Vec<NamedTensor>,
+}
+
+fn resume(settings: &Settings) -> Result<Resumed, Failure> {
     let Some(directory) = &settings.checkpoint_dir else {
         return Err(Failure::usage("--resume needs --checkpoint-dir, where the checkpoints are"));
     };
     let checkpoint = Checkpoint::open(directory)?;
-    match checkpoint.manifest.clone() {
-        Some(manifest) => Ok((checkpoint, manifest)),
-        None => Err(CheckpointError::Missing { path: directory.clone() }.into()),
+    let tensors = checkpoint.tensors_for(&settings.model)?;
+    let Some(manifest) = checkpoint.manifest else {
+        return Err(CheckpointError::Missing { path: directory.clone() }.into());
+    };
+    check_order(settings, &manifest).map_err(|message| Failure::new(Status::Checkpoint, message))?;
+    Ok(Resumed { path: checkpoint.path, manifest, tensors })
+}
+
+/// The order of the samples goes on where it stopped only with the seed, and within an epoch the batch, that it was
+/// made with.
+fn check_order(settings: &Settings, manifest: &Manifest) -> Result<(), String> {
+    let (seed, batch) = (manifest.seed, manifest.batch);
+    if seed != settings.seed {
+        return Err(format!(
+            "the checkpoint's seed is {seed}, and this run's is {}; give --seed {seed}",
+            settings.seed
+        ));
     }
+    if batch != settings.batch && manifest.position.batch > 0 {
+        return Err(format!(
+            "the checkpoint was made within an epoch of batches of {batch}, and this run's are of {}; give --batch {batch}",
+            settings.batch
+        ));
+    }
+    Ok(())
 }
 
 fn check_fingerprint(data: &Data, manifest: &Manifest) -> Result<(), Failure> {
@@ -238,6 +269,14 @@ fn summarise(report: &RunReport, pipeline: &Pipeline) {
     }
 }
 
+/// Finds out before the first step whether a file can be written; what is there stays as it is.
+fn check_writable(path: &Path) -> Result<(), Failure> {
+    let new = !path.exists();
+    let opened = File::options().append(true).create(true).open(path);
+    let checked = opened.and_then(|_| if new { std::fs::remove_file(path) } else { Ok(()) });
+    checked.map_err(|error| Failure::storage(format!("writing {}: {error}", path.display())))
+}
+
 fn save(path: &Path, pipeline: &mut Pipeline) -> Result<(), Failure> {
     let tensors = pipeline.parameters()?.into_iter();
     let weights = tensors.map(|tensor| (tensor.name, (tensor.dims, tensor.weights) as Values)).collect();
@@ -253,14 +292,14 @@ struct Events {
 impl Events {
     fn create(path: Option<&Path>) -> Result<Self, Failure> {
         let Some(path) = path else { return Ok(Self { path: PathBuf::new(), file: None }) };
-        let file = File::create(path)
-            .map_err(|error| Failure::new(Status::Storage, format!("events {}: {error}", path.display())))?;
+        let file =
+            File::create(path).map_err(|error| Failure::storage(format!("events {}: {error}", path.display())))?;
         Ok(Self { path: path.to_owned(), file: Some(BufWriter::new(file)) })
     }
 
     fn write(&mut self, event: &Value) -> Result<(), Failure> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let written = writeln!(file, "{event}").and_then(|()| file.flush());
-        written.map_err(|error| Failure::new(Status::Storage, format!("events {}: {error}", self.path.display())))
+        written.map_err(|error| Failure::storage(format!("events {}: {error}", self.path.display())))
     }
 }

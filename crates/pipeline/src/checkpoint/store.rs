@@ -120,7 +120,12 @@ impl Checkpoint {
         let mut first_error = None;
         for folder in folders.iter().rev() {
             match Self::open_folder(folder) {
-                Ok(checkpoint) => return Ok(checkpoint),
+                Ok(checkpoint) => {
+                    if first_error.is_some() {
+                        warn_of_steps_lost(&folders, folder);
+                    }
+                    return Ok(checkpoint);
+                }
                 Err(error) => {
                     tracing::warn!("{error}; trying the checkpoint before it");
                     first_error.get_or_insert(error);
@@ -173,6 +178,14 @@ impl Checkpoint {
         let momentum = values(&self.momentum).filter(|momentum| momentum.len() == weights.len());
         let momentum = momentum.unwrap_or_else(|| vec![0.0; weights.len()]);
         NamedTensor { name, dims, weights, momentum }
+    }
+}
+
+/// Says what it costs that `used` is not the newest of `folders`.
+fn warn_of_steps_lost(folders: &[PathBuf], used: &Path) {
+    let step = |path: &Path| path.file_name()?.to_string_lossy().strip_prefix("step-")?.parse::<usize>().ok();
+    if let (Some(newest), Some(used)) = (folders.last().and_then(|path| step(path)), step(used)) {
+        tracing::warn!("{} steps must be trained again", newest.saturating_sub(used));
     }
 }
 
