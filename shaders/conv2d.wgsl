@@ -159,20 +159,23 @@ fn tile_of(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> Tile {
     let across = (params.grid_w + 7u) / 8u;
     let row = i / across;
     let sample = row / params.grid_h;
-    return Tile(sample < params.samples, sample, group.z * 8u, row % params.grid_h, i % across * 8u);
+    // Beyond the last sample an invocation repeats it and writes nothing: all of a subgroup must walk the same loops.
+    let inside = sample < params.samples;
+    return Tile(inside, min(sample, params.samples - 1u), group.z * 8u, row % params.grid_h, i % across * 8u);
 }
 
 // block += Σ over 4 source channels of their 8 weights · their values in 8 pixels
-fn multiply_add_quad(block: ptr<function, Block>, at: u32, low: mat4x4<f32>, high: mat4x4<f32>) {
+fn multiply_add_quad(block: ptr<function, Block>, at: u32, lane: u32, low: mat4x4<f32>, high: mat4x4<f32>) {
     let l = transpose(low);
     let h = transpose(high);
-    multiply_add(block, Eight(packed[at], packed[at + 1u]), Eight(l[0], h[0]));
-    multiply_add(block, Eight(packed[at + 2u], packed[at + 3u]), Eight(l[1], h[1]));
-    multiply_add(block, Eight(packed[at + 4u], packed[at + 5u]), Eight(l[2], h[2]));
-    multiply_add(block, Eight(packed[at + 6u], packed[at + 7u]), Eight(l[3], h[3]));
+    let weights = quad_weights(at, lane);
+    multiply_add(block, weights.first, Eight(l[0], h[0]));
+    multiply_add(block, weights.second, Eight(l[1], h[1]));
+    multiply_add(block, weights.third, Eight(l[2], h[2]));
+    multiply_add(block, weights.fourth, Eight(l[3], h[3]));
 }
 
-fn correlate(block: ptr<function, Block>, tile: Tile) {
+fn correlate(block: ptr<function, Block>, tile: Tile, lane: u32) {
     // Read once: not every compiler moves the reading of uniforms out of loops.
     let quads = (params.source_count + 3u) / 4u;
     let filter_h = params.filter_h;
@@ -195,7 +198,7 @@ fn correlate(block: ptr<function, Block>, tile: Tile) {
             at += 4u * step;
             var high = mat4x4(padded[at], padded[at + step], padded[at + 2u * step], padded[at + 3u * step]);
             at += 3u * step;
-            multiply_add_quad(block, weights, low, high);
+            multiply_add_quad(block, weights, lane, low, high);
             weights += 8u;
             for (var s = 1u; s < filter_w; s++) {
                 if slides {
@@ -208,7 +211,7 @@ fn correlate(block: ptr<function, Block>, tile: Tile) {
                     at += 4u * step;
                     high = mat4x4(padded[at], padded[at + step], padded[at + 2u * step], padded[at + 3u * step]);
                 }
-                multiply_add_quad(block, weights, low, high);
+                multiply_add_quad(block, weights, lane, low, high);
                 weights += 8u;
             }
             line += next_row;
@@ -270,11 +273,11 @@ fn forward(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let tile = tile_of(group, groups, lane);
+    var block: Block;
+    correlate(&block, tile, lane);
     if !tile.inside {
         return;
     }
-    var block: Block;
-    correlate(&block, tile);
     let k = tile.channel;
     let low = vec4(bias_of(k), bias_of(k + 1u), bias_of(k + 2u), bias_of(k + 3u));
     let high = vec4(bias_of(k + 4u), bias_of(k + 5u), bias_of(k + 6u), bias_of(k + 7u));
@@ -290,11 +293,11 @@ fn backward_input(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let tile = tile_of(group, groups, lane);
+    var block: Block;
+    correlate(&block, tile, lane);
     if !tile.inside {
         return;
     }
-    var block: Block;
-    correlate(&block, tile);
     put_block(tile, &block, Eight(vec4(0.0), vec4(0.0)));
 }
 

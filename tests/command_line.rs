@@ -130,6 +130,8 @@ fn sizes_that_overflow_are_refused() {
         train(flags).refused(USAGE, &[word, "18446744073709551615"]);
         Place::new().small("plan", flags).refused(USAGE, &[word, "18446744073709551615"]);
     }
+    let bench = ["bench", "pipeline", "--devices", "reference", "--stages", "18446744073709551615"];
+    brigade(&bench).refused(USAGE, &["18446744073709551615 stages", "layers"]);
     let most = "--schedule 1f1b --batch 18446744073709551615 --microbatches 18446744073709551615";
     train(most).refused(USAGE, &["batch"]);
 }
@@ -168,7 +170,7 @@ fn numbers_out_of_range_are_refused() {
         train(&format!("--momentum {momentum}")).refused(USAGE, &["momentum", momentum.trim_matches('n')]);
     }
     train("--weight-decay -1").refused(USAGE, &["weight-decay", "-1"]);
-    train("--batch -1").refused(USAGE, &["-1", "--batch"]);
+    train("--batch=-1").refused(USAGE, &["-1", "--batch"]);
     train("--seed 1.5").refused(USAGE, &["1.5", "--seed"]);
 }
 
@@ -250,6 +252,53 @@ fn idx_files_that_lie_are_refused() {
     labels[7] = 10;
     place.write("train-labels-idx1-ubyte", &idx(&[16], &labels));
     train_mnist(&place).refused(DATA, &["train-labels-idx1-ubyte", "sample 7", "label 10", "10 classes"]);
+}
+
+#[test]
+fn a_cifar_file_that_is_no_whole_number_of_records_is_refused() {
+    let place = Place::new();
+    for name in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"] {
+        place.write(&format!("{name}.bin"), &[1; 2 * 3073]);
+    }
+    let train = format!("train --model cnn-small --devices none-such --data cifar10 --path {}", place.text(""));
+    place.run(&train).refused(DEVICE, &["none-such"]);
+    place.write("data_batch_3.bin", &[1; 3073 + 5]);
+    place.run(&train).refused(DATA, &["data_batch_3.bin", "3073", "found 3078", "5 bytes past record 1"]);
+    let mut records = [1; 2 * 3073];
+    records[3073] = 10;
+    place.write("data_batch_3.bin", &records);
+    place.run(&train).refused(DATA, &["data_batch_3.bin", "sample 1", "label 10"]);
+}
+
+/// A chunk of a PNG file.
+fn png_chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut checksum = flate2::Crc::new();
+    checksum.update(kind);
+    checksum.update(data);
+    [&(data.len() as u32).to_be_bytes(), &kind[..], data, &checksum.sum().to_be_bytes()].concat()
+}
+
+/// A grey PNG of the given size with hardly any picture data behind its header.
+fn png_header(width: u32, height: u32) -> Vec<u8> {
+    let mut header = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    header.extend([8, 0, 0, 0, 0]);
+    [b"\x89PNG\r\n\x1a\n".to_vec(), png_chunk(b"IHDR", &header), png_chunk(b"IDAT", &[0x78, 0x9c])].concat()
+}
+
+#[test]
+fn pictures_that_cannot_be_decoded_or_are_too_large_are_refused() {
+    let place = Place::new();
+    for folder in ["set/train/a", "set/train/b", "set/test/a", "set/test/b"] {
+        std::fs::create_dir_all(place.path(folder)).unwrap();
+        place.write(&format!("{folder}/1.png"), b"no picture");
+    }
+    let train = "train --devices none-such --data folder --path @set";
+    place.run(train).refused(DATA, &["1.png", "--skip-bad"]);
+    for folder in ["set/train/a", "set/train/b", "set/test/a", "set/test/b"] {
+        place.write(&format!("{folder}/1.png"), &png_header(60_000, 60_000));
+    }
+    place.run(train).refused(DATA, &["1.png", "60000×60000", "--skip-bad"]);
+    place.run("train --devices none-such --data folder --path @nowhere").refused(DATA, &["nowhere"]);
 }
 
 /// A folder with the small model's checkpoints after each of two epochs (steps 3 and 6) in `ck`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use brigade_kernels::ops::OPERATIONS;
 
-const LONGEST_FILE: usize = 500;
+const LONGEST_FILE: usize = 600;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

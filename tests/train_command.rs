@@ -175,17 +175,17 @@ mod signals {
 
     const RUN: &str = "--schedule 1f1b --stages 2 --epochs 100000";
 
-    /// Waits until the events file has `count` steps.
-    fn wait_for_steps(place: &Place, count: usize) {
+    /// Waits until the events file has `count` lines of a kind.
+    fn wait_for(place: &Place, kind: &str, count: usize) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             let text = std::fs::read_to_string(place.path("events")).unwrap_or_default();
-            if text.matches("\"event\":\"step\"").count() >= count {
+            if text.matches(&format!("\"event\":\"{kind}\"")).count() >= count {
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("no step {count} within a minute");
+        panic!("no {count} lines `{kind}` within a minute");
     }
 
     fn signal(child: &Child, name: &str) {
@@ -198,7 +198,7 @@ mod signals {
         let line = format!("train --config @small.toml {RUN} --checkpoint-dir @ck --events @events");
         let mut command = place.command(&line);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        wait_for_steps(place, steps);
+        wait_for(place, "step", steps);
         signal(&child, name);
         child.wait_with_output().unwrap().into()
     }
@@ -232,9 +232,47 @@ mod signals {
         let place = Place::new();
         let mut command = place.command(&format!("train --config @small.toml {RUN} --events @events"));
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        wait_for_steps(&place, 1);
+        wait_for(&place, "step", 1);
         signal(&child, "TERM");
         let outcome: Outcome = child.wait_with_output().unwrap().into();
         outcome.refused(143, &["nothing was saved", "--checkpoint-dir"]);
+    }
+
+    #[test]
+    fn a_second_signal_ends_the_run_within_two_seconds() {
+        // One step of 8192 pictures takes far longer than that.
+        let place = Place::new();
+        let data = "--model lenet5 --devices reference --train-samples 8192 --test-samples 8 --batch 8192";
+        let mut command = place.command(&format!("train {data} --checkpoint-dir @ck --events @events"));
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for(&place, "start", 1);
+        signal(&child, "INT");
+        std::thread::sleep(Duration::from_millis(300));
+        let second = Instant::now();
+        signal(&child, "INT");
+        let outcome: Outcome = child.wait_with_output().unwrap().into();
+        assert!(second.elapsed() < Duration::from_secs(2));
+        outcome.refused(130, &["again to stop at once"]);
+        let left = std::fs::read_dir(place.path("ck")).unwrap().count();
+        assert_eq!(left, 0, "a part of a checkpoint is left");
+    }
+
+    #[test]
+    fn a_run_killed_at_any_moment_leaves_a_whole_checkpoint() {
+        // Every third step saves, so that many of these moments lie within a save.
+        let place = Place::new();
+        for milliseconds in [0, 3, 7, 11, 17, 23, 29, 37] {
+            let line = format!("train --config @small.toml {RUN} --checkpoint-dir @ck --events @events --resume");
+            let line = if milliseconds == 0 { line.replace(" --resume", "") } else { line };
+            std::fs::write(place.path("events"), "").unwrap();
+            let mut command = place.command(&line);
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            wait_for(&place, "checkpoint", 1);
+            std::thread::sleep(Duration::from_millis(milliseconds));
+            signal(&child, "KILL");
+            child.wait_with_output().unwrap();
+            let outcome = place.small("eval", "--checkpoint @ck").done();
+            assert!(!outcome.error.contains("damaged"), "after {milliseconds} ms: {outcome:?}");
+        }
     }
 }

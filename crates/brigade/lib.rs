@@ -5,6 +5,7 @@ mod failure;
 mod settings;
 mod source;
 mod trainer;
+mod words;
 
 pub use brigade_data::{Kind as DataKind, Spec};
 pub use brigade_devices::{DeviceInfo, list};
@@ -16,6 +17,7 @@ pub use brigade_pipeline::{
 };
 pub use devices::choose;
 pub use failure::{Failure, Status};
-pub use settings::{Settings, Words};
+pub use settings::{Settings, check_stages};
 pub use source::Data;
 pub use trainer::{Trainer, open, threads_each};
+pub use words::Words;

@@ -4,279 +4,13 @@ use std::path::{Path, PathBuf};
 
 use brigade_data::Spec;
 use brigade_kernels::Shape;
-use brigade_pipeline::model::{LayerSpec, ModelSpec, Sequential, built_in};
+use brigade_pipeline::model::{ModelSpec, Sequential, built_in};
 use brigade_pipeline::partition::PartitionError;
 use brigade_pipeline::schedule::Kind;
 use brigade_pipeline::{LearningRate, Optimiser, PlacementError};
-use clap::Args;
-use serde::Deserialize;
 
 use crate::failure::Failure;
-
-/// Samples of a step, at most; a slip of the keyboard above it.
-const MOST_SAMPLES: usize = 1 << 20;
-
-/// The words that the run file and the command line share. Absent ones take the defaults of [`Settings`].
-#[derive(Debug, Clone, Default, Args, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Words {
-    /// Built-in model: lenet5, cnn-small, plain-8, vgg-f [default: lenet5]
-    #[arg(long)]
-    pub model: Option<String>,
-    /// Data set: mnist, cifar10, folder, glyphs, synthetic [default: glyphs]
-    #[arg(long)]
-    pub data: Option<String>,
-    /// Where the data set lies
-    #[arg(long)]
-    pub path: Option<PathBuf>,
-    /// Training samples of generated data
-    #[arg(long)]
-    pub train_samples: Option<usize>,
-    /// Test samples of generated data
-    #[arg(long)]
-    pub test_samples: Option<usize>,
-    /// Resizes every picture of a folder to this many rows and columns
-    #[arg(long, num_args = 2, value_names = ["ROWS", "COLUMNS"])]
-    pub resize: Option<Vec<usize>>,
-    /// Channels of a folder's pictures: 1 or 3 [default: those of the first picture]
-    #[arg(long)]
-    pub channels: Option<usize>,
-    /// Undecodable pictures of a folder to skip before giving up
-    #[arg(long)]
-    pub skip_bad: Option<usize>,
-    /// Devices from the input to the output: names as `devices` prints them, or parts of them
-    #[arg(long, value_delimiter = ',')]
-    pub devices: Option<Vec<String>>,
-    /// Allows software adapters where no device is named
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
-    pub software: Option<bool>,
-    /// Number of stages [default: one for each device]
-    #[arg(long)]
-    pub stages: Option<usize>,
-    /// Cuts the model after these layers, in place of the balanced cuts
-    #[arg(long, value_delimiter = ',')]
-    pub cuts: Option<Vec<String>>,
-    /// Schedule: layer-block-wise, 1f1b-async, gpipe, 1f1b [default: layer-block-wise]
-    #[arg(long)]
-    pub schedule: Option<String>,
-    /// Weight policy of the schedules that never flush: single
-    #[arg(long)]
-    pub weights: Option<String>,
-    /// Correction of staleness: none
-    #[arg(long)]
-    pub correction: Option<String>,
-    /// Epochs [default: 1]
-    #[arg(long)]
-    pub epochs: Option<usize>,
-    /// Steps of the whole run, at most
-    #[arg(long)]
-    pub steps: Option<usize>,
-    /// Samples of a step [default: 32]
-    #[arg(long)]
-    pub batch: Option<usize>,
-    /// Microbatches of a step [default: 4 where the schedule flushes, else 1]
-    #[arg(long)]
-    pub microbatches: Option<usize>,
-    /// Learning rate [default: 0.01]
-    #[arg(long, allow_negative_numbers = true)]
-    pub learning_rate: Option<f64>,
-    /// Epochs after which the learning rate is multiplied with its factor
-    #[arg(long, value_delimiter = ',')]
-    pub learning_rate_epochs: Option<Vec<usize>>,
-    /// What the learning rate is multiplied with [default: 0.1]
-    #[arg(long)]
-    pub learning_rate_factor: Option<f64>,
-    /// Momentum [default: 0.9]
-    #[arg(long, allow_negative_numbers = true)]
-    pub momentum: Option<f64>,
-    /// Nesterov's momentum
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
-    pub nesterov: Option<bool>,
-    /// Weight decay [default: 0]
-    #[arg(long, allow_negative_numbers = true)]
-    pub weight_decay: Option<f64>,
-    /// Seed of weights, order of the data and dropout [default: 1]
-    #[arg(long)]
-    pub seed: Option<u64>,
-    /// Driver threads of each software adapter [default: the cores shared among them]
-    #[arg(long)]
-    pub threads: Option<usize>,
-    /// Tuning of kernels: off
-    #[arg(long)]
-    pub tune: Option<String>,
-    /// Where checkpoints are saved, at the end of each epoch
-    #[arg(long)]
-    pub checkpoint_dir: Option<PathBuf>,
-    /// Shape of one sample, for a model given by `layers`
-    #[arg(skip)]
-    pub input: Option<[usize; 3]>,
-    /// The layers of a model of one's own
-    #[arg(skip)]
-    pub layers: Option<Vec<LayerSpec>>,
-}
-
-impl Words {
-    /// Every key of a run file.
-    const KEYS: [&'static str; 30] = [
-        "model",
-        "data",
-        "path",
-        "train-samples",
-        "test-samples",
-        "resize",
-        "channels",
-        "skip-bad",
-        "devices",
-        "software",
-        "stages",
-        "cuts",
-        "schedule",
-        "weights",
-        "correction",
-        "epochs",
-        "steps",
-        "batch",
-        "microbatches",
-        "learning-rate",
-        "learning-rate-epochs",
-        "learning-rate-factor",
-        "momentum",
-        "nesterov",
-        "weight-decay",
-        "seed",
-        "threads",
-        "tune",
-        "checkpoint-dir",
-        "layers",
-    ];
-
-    /// Reads a run file.
-    fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("run file {}: {error}", path.display())))?;
-        Self::parse(path, &text)
-    }
-
-    /// The words of a run file's text, each value checked by itself.
-    fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
-        let words: Self = toml::from_str(text).map_err(|error| Failure::usage(run_file_message(path, text, &error)))?;
-        words.check().map_err(|wrong| {
-            let line = line_of(text, wrong.word);
-            Failure::usage(format!("run file {}, line {line}: {wrong}", path.display()))
-        })?;
-        Ok(words)
-    }
-
-    /// Whether every value is possible by itself.
-    fn check(&self) -> Result<(), Wrong> {
-        at_least_one("stages", self.stages)?;
-        at_least_one("epochs", self.epochs)?;
-        at_least_one("steps", self.steps)?;
-        at_least_one("threads", self.threads)?;
-        at_least_one("batch", self.batch)?;
-        at_most("batch", self.batch, MOST_SAMPLES)?;
-        number("learning-rate", self.learning_rate, f32::MAX)?;
-        number("learning-rate-factor", self.learning_rate_factor, 1.0)?;
-        number("momentum", self.momentum, 1.0f32.next_down())?;
-        number("weight-decay", self.weight_decay, 1.0)?;
-        only("weights", self.weights.as_deref(), &["single"])?;
-        only("correction", self.correction.as_deref(), &["none"])?;
-        only("tune", self.tune.as_deref(), &["off"])
-    }
-
-    /// These words where they are given, else the run file's.
-    fn over(self, file: Self) -> Self {
-        macro_rules! first {
-            ($($field:ident),* $(,)?) => { Self { $($field: self.$field.or(file.$field)),* } };
-        }
-        first![
-            model,
-            data,
-            path,
-            train_samples,
-            test_samples,
-            resize,
-            channels,
-            skip_bad,
-            devices,
-            software,
-            stages,
-            cuts,
-            schedule,
-            weights,
-            correction,
-            epochs,
-            steps,
-            batch,
-            microbatches,
-            learning_rate,
-            learning_rate_epochs,
-            learning_rate_factor,
-            momentum,
-            nesterov,
-            weight_decay,
-            seed,
-            threads,
-            tune,
-            checkpoint_dir,
-            input,
-            layers,
-        ]
-    }
-}
-
-/// A word with a value that is not possible.
-#[derive(Debug, thiserror::Error)]
-#[error("{word}: {reason}")]
-struct Wrong {
-    word: &'static str,
-    reason: String,
-}
-
-impl From<Wrong> for Failure {
-    fn from(wrong: Wrong) -> Self {
-        Self::usage(wrong.to_string())
-    }
-}
-
-/// The line, from 1, on which a run file gives `key`.
-fn line_of(text: &str, key: &str) -> usize {
-    let gives = |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.starts_with(['=', ' ', '\t']));
-    1 + text.lines().position(gives).unwrap_or(0)
-}
-
-/// File, line, what is wrong, and the key that was probably meant.
-fn run_file_message(path: &Path, text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-    let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    let place = format!("run file {}, line {line}", path.display());
-    match unknown {
-        Some(key) => format!("{place}: there is no key `{key}`; did you mean `{}`?", nearest(key)),
-        None => {
-            let written = text.lines().nth(line - 1).unwrap_or_default().trim();
-            format!("{place}, `{written}`: {}", error.message())
-        }
-    }
-}
-
-fn nearest(key: &str) -> &'static str {
-    Words::KEYS.into_iter().chain(["input"]).min_by_key(|known| edit_distance(key, known)).unwrap_or("model")
-}
-
-/// Insertions, deletions and replacements between two words (Levenshtein).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, &to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
+use crate::words::Words;
 
 /// A run with every word decided and checked.
 #[derive(Debug, Clone)]
@@ -372,13 +106,8 @@ impl Settings {
     /// Where the model has not so many layers.
     pub fn stages_asked(&self) -> Result<Option<usize>, Failure> {
         let stages = self.stages.or((!self.cuts.is_empty()).then_some(self.cuts.len() + 1));
-        let layers = self.model.layers.len();
-        match stages {
-            Some(stages) if stages > layers => {
-                Err(PlacementError::from(PartitionError::TooManyStages { stages, layers }).into())
-            }
-            stages => Ok(stages),
-        }
+        stages.map_or(Ok(()), |stages| check_stages(&self.model, stages))?;
+        Ok(stages)
     }
 
     /// The learning rate by step, for epochs of `steps_per_epoch` steps.
@@ -389,6 +118,18 @@ impl Settings {
             factor: self.learning_rate_factor,
         }
     }
+}
+
+/// Whether `model` can be cut into `stages`.
+///
+/// # Errors
+/// Where it has fewer layers.
+pub fn check_stages(model: &Sequential, stages: usize) -> Result<(), Failure> {
+    let layers = model.layers.len();
+    if stages > layers {
+        return Err(PlacementError::from(PartitionError::TooManyStages { stages, layers }).into());
+    }
+    Ok(())
 }
 
 fn model(words: &Words) -> Result<Sequential, Failure> {
@@ -427,41 +168,6 @@ fn data(words: &Words, model: &Sequential, seed: u64) -> Result<Spec, Failure> {
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(word: &str) -> Result<T, Failure> {
     word.parse().map_err(|error: T::Err| Failure::usage(error.to_string()))
-}
-
-fn only(word: &'static str, found: Option<&str>, known: &[&str]) -> Result<(), Wrong> {
-    match found {
-        Some(found) if !known.contains(&found) => {
-            Err(Wrong { word, reason: format!("there is no `{found}`; known: {}", known.join(", ")) })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn at_least_one(word: &'static str, value: Option<usize>) -> Result<(), Wrong> {
-    match value {
-        Some(0) => Err(Wrong { word, reason: "0 is not possible; at least 1 is".into() }),
-        _ => Ok(()),
-    }
-}
-
-fn at_most(word: &'static str, value: Option<usize>, most: usize) -> Result<(), Wrong> {
-    match value {
-        Some(value) if value > most => {
-            Err(Wrong { word, reason: format!("{value} is not possible; at most {most} is") })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A number from 0 that is at most `high` in single precision.
-fn number(word: &'static str, value: Option<f64>, high: f32) -> Result<(), Wrong> {
-    match value {
-        Some(value) if !(value >= 0.0 && value as f32 <= high) => {
-            Err(Wrong { word, reason: format!("{value} is not a number from 0 to {high}") })
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

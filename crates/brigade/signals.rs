@@ -18,9 +18,14 @@ impl Signals {
         let signals = Self::default();
         let seen = Arc::clone(&signals.0);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let mut incoming = {
+            // From here on no signal is missed, whenever the thread starts.
+            let _context = runtime.enter();
+            Incoming::new().map_err(failed)?
+        };
         let listener = move || {
             runtime.block_on(async {
-                while let Ok(status) = next().await {
+                while let Some(status) = incoming.next().await {
                     if seen.swap(status as u8, Ordering::Relaxed) != NONE {
                         std::process::exit(i32::from(status as u8));
                     }
@@ -42,17 +47,40 @@ impl Signals {
     }
 }
 
+/// The signals that are listened to.
 #[cfg(unix)]
-async fn next() -> std::io::Result<Status> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(tokio::select! {
-        _ = interrupt.recv() => Status::Interrupted,
-        _ = terminate.recv() => Status::Terminated,
-    })
+struct Incoming {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
 }
 
-#[cfg(not(unix))]
-async fn next() -> std::io::Result<Status> {
-    tokio::signal::ctrl_c().await.map(|()| Status::Interrupted)
+#[cfg(unix)]
+impl Incoming {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> Option<Status> {
+        tokio::select! {
+            Some(()) = self.interrupt.recv() => Some(Status::Interrupted),
+            Some(()) = self.terminate.recv() => Some(Status::Terminated),
+            else => None,
+        }
+    }
+}
+
+/// Ctrl-C.
+#[cfg(windows)]
+struct Incoming(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Incoming {
+    fn new() -> std::io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) -> Option<Status> {
+        self.0.recv().await.map(|()| Status::Interrupted)
+    }
 }

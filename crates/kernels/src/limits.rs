@@ -54,11 +54,14 @@ pub struct Requirements {
     pub subgroup_min: u32,
     /// Whether `f16` is used.
     pub f16: bool,
+    /// Whether it is meant for adapters that compute on the host's cores alone.
+    pub software: bool,
 }
 
 impl Requirements {
     /// What every adapter offers.
-    pub const PORTABLE: Self = Self { invocations: 256, workgroup_bytes: 16 << 10, subgroup_min: 0, f16: false };
+    pub const PORTABLE: Self =
+        Self { invocations: 256, workgroup_bytes: 16 << 10, subgroup_min: 0, f16: false, software: false };
 
     /// Whether `limits` offer it.
     pub const fn hold(&self, limits: &Limits) -> bool {
@@ -66,6 +69,7 @@ impl Requirements {
             && self.workgroup_bytes <= limits.workgroup_bytes
             && self.subgroup_min <= limits.subgroup_min
             && (!self.f16 || limits.f16)
+            && (!self.software || limits.software)
     }
 }
 

@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use brigade::{
-    Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, built_in, choose,
+    Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, built_in, check_stages,
+    choose,
 };
 use brigade_pipeline::{Source, StageReport, Stretch};
 use serde::Serialize;
@@ -143,11 +144,12 @@ struct Bench {
 impl Bench {
     fn new(args: &Args, stages: usize) -> Result<Self, Failure> {
         let model = built_in(&args.model)?;
+        check_stages(&model, stages)?;
         let named =
             if args.devices.len() > 1 { &args.devices[..stages.min(args.devices.len())] } else { &args.devices };
         let devices = choose(named, Some(stages), false)?;
         let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
-        let samples = args.batch * args.steps;
+        let samples = args.batch.saturating_mul(args.steps);
         let mut spec = Spec::new(DataKind::Synthetic);
         spec.shape = Some(brigade_data::Shape::new(model.input.c, model.input.h, model.input.w)?);
         (spec.classes, spec.train, spec.test) = (Some(model.classes()), Some(samples), Some(args.batch));

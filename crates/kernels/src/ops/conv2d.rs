@@ -74,16 +74,27 @@ uniform! {
     }
 }
 
-static SHADER: Shader = Shader {
-    name: NAME,
-    parts: &[
-        include_str!("../../shaders/shared/index.wgsl"),
-        include_str!("../../shaders/shared/block.wgsl"),
-        include_str!("../../shaders/shared/block_sum.wgsl"),
-        include_str!("../../shaders/conv2d.wgsl"),
-    ],
-    uniform: Conv2dParams::LAYOUT,
-};
+/// The module, with one of the two ways to get at weights.
+macro_rules! shader {
+    ($weights:literal) => {
+        Shader {
+            name: NAME,
+            parts: &[
+                include_str!("../../shaders/shared/index.wgsl"),
+                include_str!("../../shaders/shared/block.wgsl"),
+                include_str!("../../shaders/shared/block_sum.wgsl"),
+                include_str!("../../shaders/shared/quad_weights.wgsl"),
+                include_str!(concat!("../../shaders/shared/", $weights)),
+                include_str!("../../shaders/conv2d.wgsl"),
+            ],
+            uniform: Conv2dParams::LAYOUT,
+        }
+    };
+}
+
+static SHADER: Shader = shader!("quad_weights_loaded.wgsl");
+/// For adapters with subgroups.
+static BROADCAST: Shader = shader!("quad_weights_broadcast.wgsl");
 
 /// The line in the list of operations.
 pub static ENTRY: Entry = Entry {
@@ -266,7 +277,11 @@ impl Operation for Conv2d {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        ["registers", "naive"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).to_vec()
+        let everywhere = ["registers", "naive"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE });
+        let requires = Requirements { subgroup_min: 8, software: true, ..Requirements::PORTABLE };
+        let correlates = matches!(pass, Pass::Forward | Pass::BackwardInput);
+        let broadcast = correlates.then_some(Variant { name: "broadcast", pass, requires });
+        broadcast.into_iter().chain(everywhere).collect()
     }
 
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {

@@ -10,8 +10,10 @@ use bytemuck::Zeroable;
 use super::super::bound::{BLOCK, BLOCK_LANES, Bound, bound, bound_to, dimension, fits, flat, lanes, scaled};
 use super::super::elementwise::slot;
 use super::phase::{Phase, phases};
-use super::{Conv2d, Conv2dParams, NAME, SHADER, Sides};
-use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Tensor, Variant, pieces, workgroups};
+use super::{BROADCAST, Conv2d, Conv2dParams, NAME, SHADER, Sides};
+use crate::{
+    Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Shader, Tensor, Variant, pieces, workgroups,
+};
 
 /// Channels that the padded copies of pictures hold in one vector.
 pub(super) const QUAD: usize = 4;
@@ -33,7 +35,8 @@ pub(super) fn plan(
     sides: Sides,
     limits: &Limits,
 ) -> Result<Plan, PlanError> {
-    let mut planner = Planner { conv, sides, limits, plan: Plan::default() };
+    let shader = if variant.name == "broadcast" { &BROADCAST } else { &SHADER };
+    let mut planner = Planner { conv, sides, limits, shader, plan: Plan::default() };
     let many_phases = conv.stride.h * conv.stride.w > MOST_PHASES;
     match (pass, variant.name == "naive") {
         (Pass::Forward, true) => planner.forward_naive()?,
@@ -51,6 +54,7 @@ pub(super) struct Planner<'a> {
     pub(super) conv: &'a Conv2d,
     pub(super) sides: Sides,
     pub(super) limits: &'a Limits,
+    shader: &'static Shader,
     plan: Plan,
 }
 
@@ -361,7 +365,7 @@ impl Planner<'_> {
         workgroups: [u32; 3],
     ) {
         let constants = if entry == "backward_weight" { lanes(self.limits) } else { Vec::new() };
-        let kernel = Kernel { shader: &SHADER, entry, constants };
+        let kernel = Kernel { shader: self.shader, entry, constants };
         let uniform = bytemuck::bytes_of(params).to_vec();
         self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
     }
