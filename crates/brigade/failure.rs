@@ -115,13 +115,14 @@ impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Self {
         let status = match &error {
             PipelineError::Device { source, .. } => device_status(source),
-            PipelineError::NotFinite { .. } => Status::Numerics,
+            PipelineError::NotFinite { .. } | PipelineError::BrokenWeights { .. } => Status::Numerics,
             PipelineError::Data(_) => Status::Data,
             PipelineError::Microbatches { .. } | PipelineError::Shape(_) => Status::Usage,
             PipelineError::Parameters(_) => Status::Checkpoint,
-            PipelineError::Panic { .. } | PipelineError::WrongMessage { .. } | PipelineError::Disconnected { .. } => {
-                Status::Internal
-            }
+            PipelineError::Panic { .. }
+            | PipelineError::WrongMessage { .. }
+            | PipelineError::Disconnected { .. }
+            | PipelineError::Ended => Status::Internal,
         };
         Self::new(status, error.to_string())
     }

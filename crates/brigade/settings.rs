@@ -7,7 +7,7 @@ use brigade_kernels::Shape;
 use brigade_pipeline::model::{ModelSpec, Sequential, built_in};
 use brigade_pipeline::partition::PartitionError;
 use brigade_pipeline::schedule::Kind;
-use brigade_pipeline::{LearningRate, Optimiser, PlacementError};
+use brigade_pipeline::{LearningRate, Optimiser, PlacementError, Position};
 
 use crate::failure::Failure;
 use crate::words::Words;
@@ -51,6 +51,12 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// Where checkpoints go.
     pub checkpoint_dir: Option<PathBuf>,
+    /// Whether the run goes on from the newest checkpoint there.
+    pub resume: bool,
+    /// Where the weights go at the end.
+    pub save: Option<PathBuf>,
+    /// Where the events go.
+    pub events: Option<PathBuf>,
 }
 
 impl Settings {
@@ -59,9 +65,24 @@ impl Settings {
     /// # Errors
     /// Names the word, what was wanted and what was found.
     pub fn new(config: Option<&Path>, flags: Words) -> Result<Self, Failure> {
+        Self::with_model(config, flags, None)
+    }
+
+    /// As [`Settings::new`], with a model for where neither run file nor flags name one.
+    ///
+    /// # Errors
+    /// As [`Settings::new`].
+    pub fn with_model(config: Option<&Path>, flags: Words, model: Option<&ModelSpec>) -> Result<Self, Failure> {
         let file = config.map(Words::read).transpose()?.unwrap_or_default();
         flags.check()?;
-        Self::from_words(flags.over(file))
+        let mut words = flags.over(file);
+        if let Some(spec) = model.filter(|_| words.model.is_none() && words.layers.is_none()) {
+            let Shape { c, h, w } = spec.input;
+            words.model = Some(spec.name.clone());
+            words.input = Some([c, h, w]);
+            words.layers = Some(spec.layers.clone());
+        }
+        Self::from_words(words)
     }
 
     fn from_words(words: Words) -> Result<Self, Failure> {
@@ -97,6 +118,9 @@ impl Settings {
             seed,
             threads: words.threads,
             checkpoint_dir: words.checkpoint_dir,
+            resume: words.resume.unwrap_or(false),
+            save: words.save,
+            events: words.events,
         })
     }
 
@@ -110,11 +134,15 @@ impl Settings {
         Ok(stages)
     }
 
-    /// The learning rate by step, for epochs of `steps_per_epoch` steps.
-    pub fn rates(&self, steps_per_epoch: usize) -> LearningRate {
+    /// The learning rate by step, for epochs of `steps_per_epoch` steps from `position` on.
+    pub fn rates(&self, steps_per_epoch: usize, position: &Position) -> LearningRate {
+        let start_of_epoch = position.step - position.batch.min(position.step);
+        let milestone = |&epoch: &usize| {
+            start_of_epoch.saturating_add(epoch.saturating_sub(position.epoch).saturating_mul(steps_per_epoch))
+        };
         LearningRate {
             initial: self.learning_rate,
-            milestones: self.learning_rate_epochs.iter().map(|epoch| epoch.saturating_mul(steps_per_epoch)).collect(),
+            milestones: self.learning_rate_epochs.iter().map(milestone).collect(),
             factor: self.learning_rate_factor,
         }
     }

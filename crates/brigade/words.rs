@@ -103,6 +103,15 @@ pub struct Words {
     /// Where checkpoints are saved, at the end of each epoch
     #[arg(long)]
     pub checkpoint_dir: Option<PathBuf>,
+    /// Goes on from the newest checkpoint in the checkpoint directory
+    #[arg(skip)]
+    pub resume: Option<bool>,
+    /// Writes the weights to this safetensors file at the end
+    #[arg(skip)]
+    pub save: Option<PathBuf>,
+    /// Writes what happens to this file, as JSON lines
+    #[arg(skip)]
+    pub events: Option<PathBuf>,
     /// Shape of one sample, for a model given by `layers`
     #[arg(skip)]
     pub input: Option<[usize; 3]>,
@@ -113,7 +122,11 @@ pub struct Words {
 
 impl Words {
     /// Every key of a run file.
-    pub(crate) const KEYS: [&'static str; 30] = [
+    pub(crate) const KEYS: [&'static str; 34] = [
+        "resume",
+        "save",
+        "events",
+        "input",
         "model",
         "data",
         "path",
@@ -193,6 +206,9 @@ impl Words {
             ($($field:ident),* $(,)?) => { Self { $($field: self.$field.or(file.$field)),* } };
         }
         first![
+            resume,
+            save,
+            events,
             model,
             data,
             path,
@@ -268,7 +284,7 @@ fn run_file_message(path: &Path, text: &str, error: &toml::de::Error) -> String 
 }
 
 fn nearest(key: &str) -> &'static str {
-    Words::KEYS.into_iter().chain(["input"]).min_by_key(|known| edit_distance(key, known)).unwrap_or("model")
+    Words::KEYS.into_iter().min_by_key(|known| edit_distance(key, known)).unwrap_or("model")
 }
 
 /// Insertions, deletions and replacements between two words (Levenshtein).

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use brigade::{Failure, Status, choose, open};
-use brigade_devices::{Executor, self_test};
+use brigade_devices::{DeviceError, Executor, self_test};
+use brigade_kernels::Entry;
 use brigade_kernels::ops::OPERATIONS;
 use serde::Serialize;
 
@@ -50,8 +51,32 @@ struct Failed {
     device: String,
     variant: String,
     tensor: String,
+    /// ‖got − wanted‖ / ‖wanted‖; null where there is no number.
     error: f64,
     tolerance: f64,
+    /// Why there is no number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Failed {
+    /// A case that could not be run.
+    fn without_numbers(case: &str, device: &str, reason: String) -> Self {
+        Self {
+            case: case.to_owned(),
+            device: device.to_owned(),
+            variant: "none".into(),
+            tensor: "none".into(),
+            error: f64::NAN,
+            tolerance: 0.0,
+            reason: Some(reason),
+        }
+    }
+}
+
+/// Whether nothing more can be run on the device.
+fn is_final(error: &DeviceError) -> bool {
+    matches!(error, DeviceError::Lost { .. } | DeviceError::Timeout { .. })
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -82,8 +107,25 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 impl Report {
     fn test_itself(&mut self, executor: &mut dyn Executor, quiet: bool) -> Result<(), Failure> {
+        OPERATIONS.iter().try_for_each(|entry| self.test_operation(executor, entry, quiet))
+    }
+
+    fn test_operation(
+        &mut self,
+        executor: &mut dyn Executor,
+        entry: &'static Entry,
+        quiet: bool,
+    ) -> Result<(), Failure> {
         let device = executor.info().name.clone();
-        let test = self_test(executor, OPERATIONS)?;
+        let test = match self_test(executor, &[entry]) {
+            Ok(test) => test,
+            Err(error) if is_final(&error) => return Err(error.into()),
+            Err(error) => {
+                let case = format!("self-test {}", entry.name);
+                self.failed.push(Failed::without_numbers(&case, &device, error.to_string()));
+                return Ok(());
+            }
+        };
         for comparison in &test.reports {
             self.self_test += 1;
             let deviation = comparison.deviation;
@@ -98,6 +140,7 @@ impl Report {
                     tensor: comparison.tensor.to_string(),
                     error: deviation.error,
                     tolerance: deviation.tolerance,
+                    reason: None,
                 });
             }
         }
@@ -106,8 +149,17 @@ impl Report {
 
     fn hold(&mut self, executor: &mut dyn Executor, case: &recorded::Recorded, quiet: bool) -> Result<(), Failure> {
         let device = executor.info().name.clone();
+        self.cases += 1;
+        let comparisons = match case.run(executor) {
+            Ok(comparisons) => comparisons,
+            Err(recorded::Unrun::Device(error)) if is_final(&error) => return Err(error.into()),
+            Err(unrun) => {
+                self.failed.push(Failed::without_numbers(&case.name, &device, unrun.to_string()));
+                return Ok(());
+            }
+        };
         let mut passes = true;
-        for comparison in case.run(executor)? {
+        for comparison in comparisons {
             let recorded::Comparison { variant, tensor, deviation } = comparison;
             if !quiet {
                 output::line(format!(
@@ -124,10 +176,10 @@ impl Report {
                     tensor: tensor.to_owned(),
                     error: deviation.error,
                     tolerance: deviation.tolerance,
+                    reason: None,
                 });
             }
         }
-        self.cases += 1;
         self.passed += usize::from(passes);
         Ok(())
     }

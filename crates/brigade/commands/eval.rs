@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use brigade::{Data, Failure, Sequential, Settings, Words};
+use brigade::{Data, Failure, Settings, Words};
 use brigade_data::Normalisation;
 use brigade_pipeline::{Checkpoint, Manifest, Source};
 use serde_json::json;
@@ -27,12 +27,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
-    let names_model = args.words.model.is_some() || args.config.is_some();
-    let mut settings = Settings::new(args.config.as_deref(), args.words)?;
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
-    if let (Some(manifest), false) = (&checkpoint.manifest, names_model) {
-        settings.model = Sequential::new(&manifest.model)?;
-    }
+    let model = checkpoint.manifest.as_ref().map(|manifest| &manifest.model);
+    let settings = Settings::with_model(args.config.as_deref(), args.words, model)?;
     let tensors = checkpoint.tensors_for(&settings.model)?;
     let data = with_normalisation(Data::open(&settings.data, settings.seed)?, checkpoint.manifest.as_ref())?;
     data.check_against(&settings.model)?;

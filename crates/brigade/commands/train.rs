@@ -5,7 +5,9 @@ use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use brigade::{Data, DeviceInfo, Failure, Pipeline, Position, Progress, Settings, Status, TrainOptions, Words};
+use brigade::{
+    Data, DeviceInfo, Failure, Pipeline, Position, Progress, Sequential, Settings, Status, TrainOptions, Words,
+};
 use brigade_pipeline::model::Layer;
 use brigade_pipeline::{
     Checkpoint, CheckpointError, Checkpoints, Manifest, NamedTensor, RunReport, Source, Store, Values, write_tensors,
@@ -41,14 +43,16 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let settings = Settings::new(args.config.as_deref(), args.words)?;
-    let resumed = args.resume.then(|| resume(&settings)).transpose()?;
+    let (saved_to, events_to) =
+        (args.save.or_else(|| settings.save.clone()), args.events.or_else(|| settings.events.clone()));
+    let resumed = (args.resume || settings.resume).then(|| resume(&settings)).transpose()?;
     let data = Data::open(&settings.data, settings.seed)?;
     data.check_against(&settings.model)?;
     if let Some(resumed) = &resumed {
         check_fingerprint(&data, &resumed.manifest)?;
     }
-    args.save.as_deref().map_or(Ok(()), check_writable)?;
-    let mut events = Events::create(args.events.as_deref())?;
+    saved_to.as_deref().map_or(Ok(()), check_writable)?;
+    let mut events = Events::create(events_to.as_deref(), resumed.is_some())?;
     let store = settings.checkpoint_dir.as_deref().map(Store::open).transpose()?;
     let signals = Signals::listen()?;
 
@@ -63,7 +67,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     announce(&settings, &pipeline);
     events.write(&start_event(&settings, &pipeline))?;
 
-    let options = options(&settings, &data, store);
+    let options = options(&settings, &data, store, &position);
     let mut display = Display::new(last_step(&settings, &data), position.step);
     let mut event_error = None;
     let report = brigade::train(&mut pipeline, &data, &options, position, &mut |progress| {
@@ -79,7 +83,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if let Some(error) = event_error {
         return Err(error);
     }
-    if let Some(path) = &args.save {
+    if let Some(path) = &saved_to {
         save(path, &mut pipeline)?;
     }
     let end = end_event(&report, &pipeline);
@@ -118,8 +122,26 @@ fn resume(settings: &Settings) -> Result<Resumed, Failure> {
     let Some(manifest) = checkpoint.manifest else {
         return Err(CheckpointError::Missing { path: directory.clone() }.into());
     };
+    check_model(settings, &manifest).map_err(|message| Failure::new(Status::Checkpoint, message))?;
     check_order(settings, &manifest).map_err(|message| Failure::new(Status::Checkpoint, message))?;
     Ok(Resumed { path: checkpoint.path, manifest, tensors })
+}
+
+/// The same tensors can be another model's: strides, paddings and rectifiers leave no trace in them.
+fn check_model(settings: &Settings, manifest: &Manifest) -> Result<(), String> {
+    let saved = Sequential::new(&manifest.model).map_err(|error| format!("the checkpoint's model: {error}"))?;
+    let operations = |model: &Sequential| -> Vec<String> {
+        model.layers.iter().map(|layer| format!("{} is {:?}", layer.name, layer.operation)).collect()
+    };
+    let (saved, wanted) = (operations(&saved), operations(&settings.model));
+    let differs = saved.iter().zip(&wanted).find(|(saved, wanted)| saved != wanted);
+    match differs {
+        Some((saved, wanted)) => Err(format!("the checkpoint is of another model: there {saved}, here {wanted}")),
+        None if saved.len() != wanted.len() => {
+            Err(format!("the checkpoint's model has {} layers, and this one {}", saved.len(), wanted.len()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The order of the samples goes on where it stopped only with the seed, and within an epoch the batch, that it was
@@ -154,7 +176,7 @@ fn check_fingerprint(data: &Data, manifest: &Manifest) -> Result<(), Failure> {
     }
 }
 
-fn options(settings: &Settings, data: &Data, store: Option<Store>) -> TrainOptions {
+fn options(settings: &Settings, data: &Data, store: Option<Store>, position: &Position) -> TrainOptions {
     let mut manifest = Manifest::new(settings.model.spec.clone(), settings.seed, settings.batch);
     manifest.data_fingerprint = Some(data.train.fingerprint());
     let normalisation = data.train.normalisation();
@@ -163,7 +185,7 @@ fn options(settings: &Settings, data: &Data, store: Option<Store>) -> TrainOptio
         epochs: settings.epochs,
         steps: settings.steps,
         batch: settings.batch,
-        learning_rate: settings.rates(data.training_samples().div_ceil(settings.batch)),
+        learning_rate: settings.rates(data.training_samples().div_ceil(settings.batch), position),
         evaluate: data.test_samples() > 0,
         checkpoints: store.map(|store| Checkpoints { store, manifest }),
     }
@@ -290,10 +312,16 @@ struct Events {
 }
 
 impl Events {
-    fn create(path: Option<&Path>) -> Result<Self, Failure> {
+    /// A run that is resumed goes on with the file.
+    fn create(path: Option<&Path>, resumed: bool) -> Result<Self, Failure> {
         let Some(path) = path else { return Ok(Self { path: PathBuf::new(), file: None }) };
-        let file =
-            File::create(path).map_err(|error| Failure::storage(format!("events {}: {error}", path.display())))?;
+        let file = File::options()
+            .create(true)
+            .write(true)
+            .append(resumed)
+            .truncate(!resumed)
+            .open(path)
+            .map_err(|error| Failure::storage(format!("events {}: {error}", path.display())))?;
         Ok(Self { path: path.to_owned(), file: Some(BufWriter::new(file)) })
     }
 

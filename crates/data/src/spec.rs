@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DataError, Dataset, Shape, cifar10, folder, glyphs, idx, synthetic};
 
+/// Samples that are made at run time, at most: normalisation and fingerprint draw each of them once before training.
+const MOST_MADE: usize = 1 << 24;
 /// More classes than any data set has; a slip of the keyboard above it.
 const MOST_CLASSES: usize = 1 << 20;
 
@@ -150,11 +152,9 @@ impl Spec {
             let reason = format!("`{}` has no use for it; leave it out", self.kind);
             return Err(DataError::Setting { setting, reason });
         }
-        for (setting, value, most) in [
-            ("train", self.train, u32::MAX as usize),
-            ("test", self.test, u32::MAX as usize),
-            ("classes", self.classes, MOST_CLASSES),
-        ] {
+        for (setting, value, most) in
+            [("train", self.train, MOST_MADE), ("test", self.test, MOST_MADE), ("classes", self.classes, MOST_CLASSES)]
+        {
             if value.is_some_and(|value| value == 0 || value > most) {
                 return Err(DataError::Setting { setting, reason: format!("must be between 1 and {most}") });
             }

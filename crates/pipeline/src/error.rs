@@ -56,6 +56,17 @@ pub enum PipelineError {
         /// What it is.
         loss: f64,
     },
+    /// Weights are no numbers.
+    #[error(
+        "`{tensor}` has weights that are no numbers: training has diverged, and nothing was saved; try a smaller learning rate"
+    )]
+    BrokenWeights {
+        /// The first such parameter.
+        tensor: String,
+    },
+    /// The pipeline ended with an error before.
+    #[error("the pipeline has ended with an error before; start another one")]
+    Ended,
     /// The data failed.
     #[error("{0}")]
     Data(Box<dyn std::error::Error + Send + Sync>),

@@ -73,6 +73,14 @@ pub(crate) struct Ends {
     pub(crate) to_previous: Option<Sender>,
 }
 
+impl Ends {
+    /// Ends that lead nowhere.
+    pub(crate) fn none() -> Self {
+        let closed = || mpsc::channel(1).1;
+        Self { upstream: closed(), downstream: closed(), to_next: None, to_previous: None }
+    }
+}
+
 /// What feeds the pipeline at its ends.
 pub(crate) struct Feed {
     pub(crate) inputs: Sender,

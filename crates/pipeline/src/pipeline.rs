@@ -8,12 +8,12 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use brigade_devices::{DeviceInfo, Executor};
+use brigade_devices::{DeviceError, DeviceInfo, Executor};
 use brigade_kernels::ops;
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::batch::{Batches, messages, microbatches};
+use crate::batch::{Batches, Samples, messages, microbatches};
 use crate::link::{Feed, Message, join};
 use crate::model::Sequential;
 use crate::report::StageReport;
@@ -119,6 +119,12 @@ pub struct Pipeline {
     events: Receiver<Event>,
     devices: Vec<DeviceInfo>,
     ranges: Vec<Range<usize>>,
+    /// Elements of one input sample, and number of classes.
+    sample: (usize, usize),
+    /// After an error the workers have ended or are about to, and their events say nothing about new orders.
+    ended: bool,
+    /// A device that does not answer may never let go of its worker: then nobody waits for the threads.
+    hangs: bool,
 }
 
 struct WorkerHandle {
@@ -155,7 +161,8 @@ impl Pipeline {
             .zip(ends)
             .map(|(stage, ends)| spawn(Worker::new(stage, schedule, ends, tell.clone()), tell.clone()))
             .collect::<Result<_, _>>()?;
-        Ok(Self { schedule, options, feed, workers, events, devices, ranges })
+        let sample = (model.input.elements()?, model.classes());
+        Ok(Self { schedule, options, feed, workers, events, devices, ranges, sample, ended: false, hangs: false })
     }
 
     /// The device of each stage.
@@ -184,24 +191,17 @@ impl Pipeline {
         batches: Batches<'_>,
         on_step: &mut dyn FnMut(usize, Metrics) -> ControlFlow<()>,
     ) -> Result<StretchReport, PipelineError> {
-        let steps = self.step_sizes(stretch.samples);
-        let counts: Vec<usize> = steps.iter().map(|&samples| samples.min(self.options.microbatches)).collect();
+        let sizes = self.step_sizes(stretch.samples);
         let segment = Segment {
-            steps: counts.clone(),
+            steps: sizes.iter().map(|&samples| samples.min(self.options.microbatches)).collect(),
             first_step: stretch.first_step,
             learning_rate: stretch.learning_rate.clone(),
             record: self.options.record,
         };
-        self.order(&Order::Train(segment));
-        let mut steps_done = StepCounter::new(steps);
+        self.order(&Order::Train(segment))?;
+        let mut steps_done = StepCounter::new(sizes.clone());
         let stop = AtomicBool::new(false);
-        let feeder = Feeder {
-            feed: &self.feed,
-            count: self.options.microbatches,
-            stop: &stop,
-            steps: counts.len(),
-            early_end: true,
-        };
+        let feeder = self.feeder(&stop, &sizes, true);
         let (outcome, fed) = std::thread::scope(|scope| {
             let feeding = scope.spawn(|| feeder.run(batches, stretch.first_sample));
             let outcome = self.collect(&mut |metrics| {
@@ -216,7 +216,7 @@ impl Pipeline {
             stop.store(true, Ordering::Relaxed);
             (outcome, feeding.join())
         });
-        let stages = prefer_data_error(outcome, fed)?;
+        let stages = self.note(prefer_data_error(outcome, fed))?;
         Ok(StretchReport { steps: steps_done.step, metrics: steps_done.total, stages })
     }
 
@@ -227,16 +227,10 @@ impl Pipeline {
     pub fn evaluate(&mut self, samples: usize, batches: Batches<'_>) -> Result<Metrics, PipelineError> {
         let sizes = self.step_sizes(samples);
         let microbatches = sizes.iter().map(|&samples| samples.min(self.options.microbatches)).sum();
-        self.order(&Order::Evaluate { microbatches });
+        self.order(&Order::Evaluate { microbatches })?;
         let mut total = Metrics::default();
         let stop = AtomicBool::new(false);
-        let feeder = Feeder {
-            feed: &self.feed,
-            count: self.options.microbatches,
-            stop: &stop,
-            steps: sizes.len(),
-            early_end: false,
-        };
+        let feeder = self.feeder(&stop, &sizes, false);
         let (outcome, fed) = std::thread::scope(|scope| {
             let feeding = scope.spawn(|| feeder.run(batches, 0));
             let outcome = self.collect(&mut |metrics| {
@@ -245,7 +239,7 @@ impl Pipeline {
             });
             (outcome, feeding.join())
         });
-        prefer_data_error(outcome, fed)?;
+        self.note(prefer_data_error(outcome, fed))?;
         Ok(total)
     }
 
@@ -254,17 +248,38 @@ impl Pipeline {
     /// # Errors
     /// Where a device is lost.
     pub fn parameters(&mut self) -> Result<Vec<NamedTensor>, PipelineError> {
-        self.order(&Order::Read);
+        self.order(&Order::Read)?;
+        let outcome = self.gather();
+        let by_stage = self.note(outcome)?;
+        Ok(by_stage.into_iter().flatten().map(NamedTensor::from).collect())
+    }
+
+    /// The parameters that each stage has read.
+    fn gather(&self) -> Result<Vec<Vec<Parameter>>, PipelineError> {
         let mut by_stage: Vec<Vec<Parameter>> = vec![Vec::new(); self.workers.len()];
         for _ in 0..self.workers.len() {
             match self.events.recv() {
                 Ok(Event::Parameters { stage, parameters }) => by_stage[stage] = parameters,
                 Ok(Event::Failed { error }) => return Err(self.root_cause(error)),
                 Ok(_) => {}
-                Err(_) => break,
+                Err(_) => return Err(PipelineError::Ended),
             }
         }
-        Ok(by_stage.into_iter().flatten().map(NamedTensor::from).collect())
+        Ok(by_stage)
+    }
+
+    /// Remembers an error: the pipeline has ended with it.
+    fn note<T>(&mut self, outcome: Result<T, PipelineError>) -> Result<T, PipelineError> {
+        if let Err(error) = &outcome {
+            self.ended = true;
+            self.hangs |= matches!(error, PipelineError::Device { source: DeviceError::Timeout { .. }, .. });
+        }
+        outcome
+    }
+
+    fn feeder<'a>(&'a self, stop: &'a AtomicBool, sizes: &'a [usize], early_end: bool) -> Feeder<'a> {
+        let (width, classes) = self.sample;
+        Feeder { feed: &self.feed, count: self.options.microbatches, stop, sizes, width, classes, early_end }
     }
 
     /// Overwrites the parameters that `tensors` names, with their momentum.
@@ -272,8 +287,9 @@ impl Pipeline {
     /// # Errors
     /// Where a device is lost.
     pub fn set_parameters(&mut self, tensors: &[NamedTensor]) -> Result<(), PipelineError> {
-        self.order(&Order::Write(tensors.iter().cloned().map(Parameter::from).collect()));
-        self.collect(&mut |_| Ok(())).map(|_| ())
+        self.order(&Order::Write(tensors.iter().cloned().map(Parameter::from).collect()))?;
+        let outcome = self.collect(&mut |_| Ok(()));
+        self.note(outcome).map(|_| ())
     }
 
     /// Samples of each step over `samples` samples.
@@ -282,13 +298,17 @@ impl Pipeline {
         (0..samples).step_by(batch).map(|start| batch.min(samples - start)).collect()
     }
 
-    fn order(&self, order: &Order) {
+    fn order(&self, order: &Order) -> Result<(), PipelineError> {
+        if self.ended {
+            return Err(PipelineError::Ended);
+        }
         for worker in &self.workers {
             // A worker that has ended says so through its event.
             if let Some(orders) = &worker.orders {
                 let _ = orders.send(order.clone());
             }
         }
+        Ok(())
     }
 
     /// Listens until every stage is done.
@@ -305,7 +325,7 @@ impl Pipeline {
                 Ok(Event::Done(report)) => reports.push(*report),
                 Ok(Event::Parameters { .. }) => {}
                 Ok(Event::Failed { error }) => return Err(self.root_cause(error)),
-                Err(_) => break,
+                Err(_) => return Err(PipelineError::Ended),
             }
         }
         reports.sort_by_key(|report| report.stage);
@@ -333,7 +353,7 @@ impl Drop for Pipeline {
             worker.orders = None;
         }
         for worker in &mut self.workers {
-            if let Some(thread) = worker.thread.take() {
+            if let Some(thread) = worker.thread.take().filter(|_| !self.hangs) {
                 // A worker's panic has been told as an event.
                 let _ = thread.join();
             }
@@ -388,13 +408,17 @@ fn spawn(worker: Worker, tell: std::sync::mpsc::Sender<Event>) -> Result<WorkerH
     let failed = |error: std::io::Error| PipelineError::Panic { stage, message: error.to_string() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
     let body = move || {
+        let mut worker = worker;
         let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(worker.run(receive))));
         let error = match outcome {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error,
             Err(panic) => PipelineError::Panic { stage, message: panic_message(panic.as_ref()) },
         };
+        // Told before the worker is dropped: a device that hangs does not let go of it.
         let _ = tell.send(Event::Failed { error });
+        worker.disconnect();
+        drop(worker);
     };
     let thread = std::thread::Builder::new().name(format!("stage-{stage}")).spawn(body).map_err(failed)?;
     Ok(WorkerHandle { orders: Some(orders), thread: Some(thread) })
@@ -405,7 +429,8 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
 }
 
-fn check_finite(step: usize, metrics: Metrics) -> Result<(), PipelineError> {
+/// Whether the loss after `step` steps is a number.
+pub(crate) fn check_finite(step: usize, metrics: Metrics) -> Result<(), PipelineError> {
     let loss = metrics.loss();
     if loss.is_finite() { Ok(()) } else { Err(PipelineError::NotFinite { step, loss }) }
 }
@@ -427,28 +452,26 @@ struct Feeder<'a> {
     feed: &'a Feed,
     count: usize,
     stop: &'a AtomicBool,
-    steps: usize,
+    /// Samples of each step.
+    sizes: &'a [usize],
+    /// Elements of one input sample.
+    width: usize,
+    classes: usize,
     /// Whether the row may end before its steps are done.
     early_end: bool,
 }
 
 impl Feeder<'_> {
-    fn run(&self, batches: Batches<'_>, mut first_sample: u64) -> Result<(), PipelineError> {
+    fn run(&self, mut batches: Batches<'_>, mut first_sample: u64) -> Result<(), PipelineError> {
         let mut microbatch = 0;
-        let mut fed = 0;
-        let mut outcome = Ok(());
-        for samples in batches.take(self.steps) {
-            if self.stop.load(Ordering::Relaxed) && self.early_end {
-                break;
+        for (step, &size) in self.sizes.iter().enumerate() {
+            if self.early_end && self.stop.load(Ordering::Relaxed) {
+                return self.end(step, Ok(()));
             }
-            let samples = match samples {
+            let samples = match self.next(&mut batches, step, size) {
                 Ok(samples) => samples,
-                Err(error) => {
-                    outcome = Err(PipelineError::Data(error));
-                    break;
-                }
+                Err(error) => return self.end(step, Err(error)),
             };
-            let of_step = samples.labels.len() as u64;
             for (input, labels) in messages(samples, self.count, microbatch, first_sample) {
                 // Where the pipeline has ended, its own error is told.
                 if self.feed.labels.blocking_send(labels).is_err() || self.feed.inputs.blocking_send(input).is_err() {
@@ -456,13 +479,39 @@ impl Feeder<'_> {
                 }
                 microbatch += 1;
             }
-            first_sample += of_step;
-            fed += 1;
+            first_sample += size as u64;
         }
-        if fed < self.steps {
-            let _ = self.feed.inputs.blocking_send(Message::End { steps: fed });
-        }
+        Ok(())
+    }
+
+    /// Ends the rows after `steps` steps.
+    fn end(&self, steps: usize, outcome: Result<(), PipelineError>) -> Result<(), PipelineError> {
+        let _ = self.feed.inputs.blocking_send(Message::End { steps });
         outcome
+    }
+
+    /// The samples of a step, of the size that the rows were made for. A panic of the data set is its error.
+    fn next(&self, batches: &mut Batches<'_>, step: usize, size: usize) -> Result<Samples, PipelineError> {
+        let data = |message: String| PipelineError::Data(message.into());
+        let samples = catch_unwind(AssertUnwindSafe(|| batches.next()))
+            .map_err(|panic| data(format!("reading the data panicked: {}", panic_message(panic.as_ref()))))?
+            .ok_or_else(|| data(format!("the data ended at batch {step} of {}", self.sizes.len())))?
+            .map_err(PipelineError::Data)?;
+        let (inputs, labels) = (samples.inputs.len(), samples.labels.len());
+        if labels != size || inputs != size * self.width {
+            let wanted = size * self.width;
+            return Err(data(format!(
+                "batch {step}: wanted {size} samples of {} elements ({wanted}), found {labels} labels and {inputs} elements",
+                self.width
+            )));
+        }
+        match samples.labels.iter().position(|&label| label as usize >= self.classes) {
+            Some(index) => Err(data(format!(
+                "batch {step}, sample {index}: label {} is not below the model's {} classes",
+                samples.labels[index], self.classes
+            ))),
+            None => Ok(samples),
+        }
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::PipelineError;
 use crate::batch::Batches;
 use crate::checkpoint::{CheckpointError, Manifest, Store};
-use crate::pipeline::{Metrics, Pipeline, Stretch};
+use crate::pipeline::{Metrics, Pipeline, Stretch, check_finite};
 use crate::report::StageReport;
+use crate::{NamedTensor, PipelineError};
 
 /// Learning rate by step: `initial`, multiplied with `factor` at each of the `milestones` that has been reached
 /// (PyTorch's `MultiStepLR`, with steps in place of epochs).
@@ -205,9 +205,11 @@ impl Run<'_> {
         let seconds = started.elapsed().as_secs_f64();
         self.report.seconds += seconds;
         self.report.samples += train.samples;
+        // What was measured before is not of these weights.
+        self.report.test = None;
         if !self.report.stopped {
             let test = if self.options.evaluate { Some(self.evaluate()?) } else { None };
-            self.report.test = test.or(self.report.test);
+            self.report.test = test;
             let epoch = self.report.position.epoch + usize::from(self.report.position.batch > 0);
             self.tell(&Progress::Epoch { epoch, train, test, seconds }, observe);
         }
@@ -269,12 +271,16 @@ impl Run<'_> {
 
     fn evaluate(&mut self) -> Result<Metrics, PipelineError> {
         let batches = self.source.test(self.options.batch).map_err(PipelineError::Data)?;
-        self.pipeline.evaluate(self.source.test_samples(), batches)
+        let test = self.pipeline.evaluate(self.source.test_samples(), batches)?;
+        // The last updates came after the last loss of training.
+        check_finite(self.report.position.step, test)?;
+        Ok(test)
     }
 
     fn save(&mut self, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), TrainError> {
         let Some(Checkpoints { store, manifest }) = &self.options.checkpoints else { return Ok(()) };
         let tensors = self.pipeline.parameters()?;
+        refuse_not_finite(&tensors)?;
         let manifest = Manifest {
             position: self.report.position,
             test_accuracy: self.report.test.map(|test| test.accuracy()),
@@ -288,6 +294,12 @@ impl Run<'_> {
     fn tell(&mut self, progress: &Progress, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) {
         self.report.stopped |= observe(progress).is_break();
     }
+}
+
+/// Weights that are no numbers are never saved.
+fn refuse_not_finite(tensors: &[NamedTensor]) -> Result<(), PipelineError> {
+    let broken = tensors.iter().find(|tensor| tensor.weights.iter().any(|weight| !weight.is_finite()));
+    broken.map_or(Ok(()), |tensor| Err(PipelineError::BrokenWeights { tensor: tensor.name.clone() }))
 }
 
 #[cfg(test)]

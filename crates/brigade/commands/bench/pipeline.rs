@@ -31,13 +31,13 @@ pub(crate) struct Args {
     #[arg(long, default_value = "layer-block-wise")]
     schedule: String,
     /// Samples of a step
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 8)]
     batch: usize,
     /// Microbatches of a step
     #[arg(long, default_value_t = 1)]
     microbatches: usize,
-    /// Steps of a round
-    #[arg(long, default_value_t = 12)]
+    /// Steps of a round; filling and draining the pipeline once a round is part of its time
+    #[arg(long, default_value_t = 64)]
     steps: usize,
     /// Rounds
     #[arg(long, default_value_t = 5)]
@@ -63,7 +63,7 @@ struct Report {
     runs: Vec<Run>,
     /// Images per second of the last number of stages over those of the first.
     speedup: f64,
-    /// Sum of the stages' times over the longest of them, at the last number of stages.
+    /// Sum of the stages' times over the longest of them, at the last number of stages, over the same at the first.
     bound: f64,
     /// `speedup` / `bound`.
     efficiency: f64,
@@ -96,8 +96,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             bench.round()?;
         }
     }
-    let base = median(benches[0].rates.clone());
-    let runs: Vec<Run> = benches.iter().map(|bench| bench.result(base)).collect();
+    let base = Base { rate: median(benches[0].rates.clone()), bound: benches[0].bound() };
+    let runs: Vec<Run> = benches.iter().map(|bench| bench.result(&base)).collect();
     let Some(last) = runs.last() else { return Ok(()) };
     let report = Report {
         model: args.model.clone(),
@@ -128,6 +128,12 @@ fn print(run: &Run) -> Result<(), Failure> {
         run.bound,
         run.efficiency
     ))
+}
+
+/// What speed-ups are measured against: the first number of stages.
+struct Base {
+    rate: f64,
+    bound: f64,
 }
 
 /// One number of stages, being measured.
@@ -196,11 +202,22 @@ impl Bench {
         Ok(())
     }
 
-    fn result(&self, base: f64) -> Run {
+    /// Seconds of one microbatch on each stage.
+    fn times(&self) -> Vec<f64> {
+        self.stage_seconds.iter().map(|times| median(times.clone())).collect()
+    }
+
+    /// How much faster than one stage these stages could be: their sum over the longest.
+    fn bound(&self) -> f64 {
+        let times = self.times();
+        times.iter().sum::<f64>() / times.iter().copied().fold(f64::MIN_POSITIVE, f64::max)
+    }
+
+    fn result(&self, base: &Base) -> Run {
         let images_per_second = median(self.rates.clone());
-        let times: Vec<f64> = self.stage_seconds.iter().map(|times| median(times.clone())).collect();
-        let bound = times.iter().sum::<f64>() / times.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-        let speedup = images_per_second / base;
+        let times = self.times();
+        let bound = self.bound() / base.bound;
+        let speedup = images_per_second / base.rate;
         Run {
             stages: self.devices.len(),
             devices: self.devices.iter().map(|device| device.name.clone()).collect(),

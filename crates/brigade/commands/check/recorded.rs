@@ -1,10 +1,11 @@
 //! Cases recorded with another framework, in safetensors files.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use brigade::{Failure, Status};
-use brigade_devices::{Executor, Outcome, Words, run_case};
+use brigade_devices::{DeviceError, Executor, Outcome, Words, run_case};
 use brigade_kernels::{Case, CaseShapes, Deviation, ElementType, Tensor, ops};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -33,12 +34,34 @@ const EXPECTED: [(&str, Tensor); 7] = [
     ("v_new", Tensor::V),
 ];
 
-/// One file.
+/// One file. One that cannot be read is a case that fails, and the others go on.
 pub(super) struct Recorded {
     pub(super) name: String,
+    content: Result<Content, String>,
+}
+
+struct Content {
     case: Case,
     given: Words,
     expected: BTreeMap<&'static str, Vec<f64>>,
+}
+
+/// Why a case gave no numbers.
+#[derive(Debug)]
+pub(super) enum Unrun {
+    /// The file is not what it should be.
+    File(String),
+    /// The device refused.
+    Device(DeviceError),
+}
+
+impl fmt::Display for Unrun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(reason) => f.write_str(reason),
+            Self::Device(error) => error.fmt(f),
+        }
+    }
 }
 
 /// One expected tensor beside what a variant gave.
@@ -60,16 +83,16 @@ pub(super) fn read_folder(folder: &Path) -> Result<Vec<Recorded>, Failure> {
     if files.is_empty() {
         return Err(Failure::new(Status::Data, format!("{} has no *.safetensors files", folder.display())));
     }
-    files.iter().map(|path| read(path)).collect()
+    Ok(files.iter().map(|path| read(path)).collect())
 }
 
-fn read(path: &Path) -> Result<Recorded, Failure> {
-    let failed = |reason: String| Failure::new(Status::Data, format!("case {}: {reason}", path.display()));
-    let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    parse(path, &bytes).map_err(failed)
+fn read(path: &Path) -> Recorded {
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let content = std::fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| parse(&bytes));
+    Recorded { name, content }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Recorded, String> {
+fn parse(bytes: &[u8]) -> Result<Content, String> {
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let word = |key: &str| metadata.get(key).ok_or_else(|| format!("its metadata has no `{key}`"));
@@ -97,8 +120,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Recorded, String> {
             expected.insert(name, numbers(name, view)?);
         }
     }
-    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Recorded { name, case, given, expected })
+    Ok(Content { case, given, expected })
 }
 
 /// The elements of a tensor as numbers.
@@ -126,7 +148,14 @@ fn words(name: &str, view: &TensorView<'_>, of: ElementType) -> Result<Vec<u32>,
 
 impl Recorded {
     /// Runs every pass with every variant and compares what the case expects.
-    pub(super) fn run(&self, executor: &mut dyn Executor) -> Result<Vec<Comparison>, Failure> {
+    pub(super) fn run(&self, executor: &mut dyn Executor) -> Result<Vec<Comparison>, Unrun> {
+        let content = self.content.as_ref().map_err(|reason| Unrun::File(reason.clone()))?;
+        content.run(executor).map_err(Unrun::Device)
+    }
+}
+
+impl Content {
+    fn run(&self, executor: &mut dyn Executor) -> Result<Vec<Comparison>, DeviceError> {
         let outcomes = run_case(executor, &self.case, &self.given)?;
         let mut missing: Vec<&str> = self.expected.keys().copied().collect();
         let mut comparisons = Vec::new();

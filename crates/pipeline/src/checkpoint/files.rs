@@ -34,13 +34,23 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Values>) -> Result<
     write_synced(path, &bytes)
 }
 
-/// Writes a whole file and syncs it; a partial one is removed.
+/// Writes a whole file and syncs it: beside its place first, so that what was there before is not lost where writing
+/// fails. Where the place is taken by something that is no file, such as a pipe, that is written to as it is.
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let written = File::create(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    let failed = CheckpointError::io("writing", path);
+    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        return File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes)).map_err(failed);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let written = File::create(&partial)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&partial, path));
     written.map_err(|error| {
         // Removing is best effort: the error that is told is the one of the write.
-        let _ = std::fs::remove_file(path);
-        CheckpointError::io("writing", path)(error)
+        let _ = std::fs::remove_file(&partial);
+        failed(error)
     })
 }
 

@@ -116,7 +116,7 @@ impl Checkpoint {
             other => other.map_err(CheckpointError::io("reading", directory))?,
         };
         let mut folders: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| is_step(p)).collect();
-        folders.sort();
+        folders.sort_by_key(|folder| (written(folder), step_of(folder)));
         let mut first_error = None;
         for folder in folders.iter().rev() {
             match Self::open_folder(folder) {
@@ -183,10 +183,19 @@ impl Checkpoint {
 
 /// Says what it costs that `used` is not the newest of `folders`.
 fn warn_of_steps_lost(folders: &[PathBuf], used: &Path) {
-    let step = |path: &Path| path.file_name()?.to_string_lossy().strip_prefix("step-")?.parse::<usize>().ok();
-    if let (Some(newest), Some(used)) = (folders.last().and_then(|path| step(path)), step(used)) {
+    if let (Some(newest), Some(used)) = (folders.last().and_then(|path| step_of(path)), step_of(used)) {
         tracing::warn!("{} steps must be trained again", newest.saturating_sub(used));
     }
+}
+
+/// When a checkpoint was published. In a directory that several runs have used, the newest is the last run's, whatever
+/// steps the others came to.
+fn written(folder: &Path) -> Option<std::time::SystemTime> {
+    fs::metadata(folder.join(MANIFEST)).and_then(|found| found.modified()).ok()
+}
+
+fn step_of(folder: &Path) -> Option<usize> {
+    folder.file_name()?.to_string_lossy().strip_prefix("step-")?.parse().ok()
 }
 
 fn is_step(path: &Path) -> bool {

@@ -132,8 +132,13 @@ impl Worker {
         self.stage.index
     }
 
+    /// Drops the ends of the links, so that the neighbours notice at once.
+    pub(crate) fn disconnect(&mut self) {
+        self.ends = crate::link::Ends::none();
+    }
+
     /// Carries out orders until there are no more.
-    pub(crate) async fn run(mut self, mut orders: UnboundedReceiver<Order>) -> Result<(), PipelineError> {
+    pub(crate) async fn run(&mut self, mut orders: UnboundedReceiver<Order>) -> Result<(), PipelineError> {
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Train(segment) => self.train(&segment).await?,
