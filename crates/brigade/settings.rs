@@ -107,7 +107,7 @@ impl Settings {
             steps: words.steps,
             batch,
             microbatches,
-            learning_rate: words.learning_rate.unwrap_or(0.01) as f32,
+            learning_rate: words.learning_rate.unwrap_or(0.003) as f32,
             learning_rate_epochs: words.learning_rate_epochs.unwrap_or_default(),
             learning_rate_factor: words.learning_rate_factor.unwrap_or(0.1) as f32,
             optimiser: Optimiser {

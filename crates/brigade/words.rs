@@ -12,7 +12,7 @@ use crate::failure::Failure;
 /// Samples of a step, at most; a slip of the keyboard above it.
 const MOST_SAMPLES: usize = 1 << 20;
 
-/// The words that the run file and the command line share. Absent ones take the defaults of [`Settings`].
+/// The words that the run file and the command line share. Absent ones take the defaults of [`Settings`](crate::Settings).
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Words {
@@ -73,7 +73,7 @@ pub struct Words {
     /// Microbatches of a step [default: 4 where the schedule flushes, else 1]
     #[arg(long)]
     pub microbatches: Option<usize>,
-    /// Learning rate [default: 0.01]
+    /// Learning rate [default: 0.003]
     #[arg(long, allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
     /// Epochs after which the learning rate is multiplied with its factor
