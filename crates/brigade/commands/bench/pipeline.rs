@@ -31,13 +31,13 @@ pub(crate) struct Args {
     #[arg(long, default_value = "layer-block-wise")]
     schedule: String,
     /// Samples of a step
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     batch: usize,
     /// Microbatches of a step
     #[arg(long, default_value_t = 1)]
     microbatches: usize,
     /// Steps of a round; filling and draining the pipeline once a round is part of its time
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 128)]
     steps: usize,
     /// Rounds
     #[arg(long, default_value_t = 5)]
@@ -61,7 +61,7 @@ struct Report {
     rounds: usize,
     threads: usize,
     runs: Vec<Run>,
-    /// Images per second of the last number of stages over those of the first.
+    /// Images per second of the last number of stages over those of the first: the median over the rounds.
     speedup: f64,
     /// Sum of the stages' times over the longest of them, at the last number of stages, over the same at the first.
     bound: f64,
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             bench.round()?;
         }
     }
-    let base = Base { rate: median(benches[0].rates.clone()), bound: benches[0].bound() };
+    let base = Base { rates: benches[0].rates.clone(), bound: benches[0].bound() };
     let runs: Vec<Run> = benches.iter().map(|bench| bench.result(&base)).collect();
     let Some(last) = runs.last() else { return Ok(()) };
     let report = Report {
@@ -132,7 +132,7 @@ fn print(run: &Run) -> Result<(), Failure> {
 
 /// What speed-ups are measured against: the first number of stages.
 struct Base {
-    rate: f64,
+    rates: Vec<f64>,
     bound: f64,
 }
 
@@ -217,7 +217,8 @@ impl Bench {
         let images_per_second = median(self.rates.clone());
         let times = self.times();
         let bound = self.bound() / base.bound;
-        let speedup = images_per_second / base.rate;
+        // Round by round: the machine's speed may drift between rounds more than within one.
+        let speedup = median(self.rates.iter().zip(&base.rates).map(|(mine, first)| mine / first).collect());
         Run {
             stages: self.devices.len(),
             devices: self.devices.iter().map(|device| device.name.clone()).collect(),
