@@ -24,16 +24,11 @@ pub fn choose(names: &[String], stages: Option<usize>, software: bool) -> Result
         return spread_named(named(names)?, stages);
     }
     let list = brigade_devices::list();
-    let (soft, hard): (Vec<_>, Vec<_>) =
-        list.into_iter().filter(|device| device.kind != Kind::Reference).partition(DeviceInfo::is_software);
-    let found = match (hard.is_empty(), software) {
-        (false, _) => hard,
-        (true, true) if !soft.is_empty() => soft,
-        (true, false) if !soft.is_empty() => {
-            let found = soft.into_iter().map(|device| device.name).collect();
-            return Err(DeviceError::SoftwareOnly { found }.into());
+    let found: Vec<DeviceInfo> = match brigade_devices::unnamed(&list) {
+        Err(DeviceError::SoftwareOnly { .. }) if software => {
+            list.iter().filter(|device| device.kind == Kind::Software).cloned().collect()
         }
-        _ => return Err(DeviceError::NoAdapter.into()),
+        other => other?.into_iter().cloned().collect(),
     };
     let stages = stages.unwrap_or(found.len());
     Ok(found.iter().cycle().take(stages).cloned().collect())

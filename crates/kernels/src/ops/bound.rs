@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::elementwise::slot;
+use super::slots::slot;
 use crate::{Access, Binding, Limits, PlanError, Tensor, window, workgroups};
 
 /// Rows and columns of the block that an invocation holds in registers; see `shaders/shared/block.wgsl`.

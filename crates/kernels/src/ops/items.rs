@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytemuck::Pod;
 
-use super::elementwise::slot;
+use super::slots::slot;
 use crate::{Binding, Dispatch, Kernel, Limits, PlanError, Use, chunks_together, workgroups};
 
 /// One dispatch for each range of items that fits a binding.

@@ -2,9 +2,9 @@
 
 mod attributes;
 mod bound;
-mod elementwise;
 mod items;
 mod pooling;
+mod slots;
 
 use crate::Entry;
 

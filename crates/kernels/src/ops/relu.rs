@@ -7,14 +7,16 @@
 use serde_json::Value;
 
 use super::attributes;
-use super::elementwise::{Elementwise, slot};
+use super::items::Items;
 use crate::uniform::uniform;
 use crate::{
-    AttributeError, Case, CaseShapes, Entry, HostTensors, Limits, Operation, Pass, Plan, PlanError, Problem, Random,
-    Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+    AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
+    Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 
 const NAME: &str = "relu";
+/// As the shader says.
+const ELEMENTS_A_WORKGROUP: usize = 1024;
 
 uniform! {
     /// What a dispatch is told.
@@ -76,16 +78,11 @@ impl Operation for Relu {
     }
 
     fn plan(&self, pass: Pass, _: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
-        let uses: Vec<_> = self.tensors(pass).into_iter().map(|used| (slot(used.tensor), used)).collect();
-        let kernel = Elementwise {
-            shader: &SHADER,
-            entry: pass.name(),
-            elements: self.elements(Tensor::X, problem)?,
-            per_lane: 4,
-            uses: &uses,
-            whole: &[],
-        };
-        let dispatches = kernel.dispatches(limits, |range| ReluParams { elements: range.len() as u32 })?;
+        let cut: Vec<_> = self.tensors(pass).into_iter().map(|used| (used, 1)).collect();
+        let kernel = Kernel { shader: &SHADER, entry: pass.name(), constants: Vec::new() };
+        let items = Items { kernel, count: self.elements(Tensor::X, problem)?, cut: &cut, whole: &[] };
+        let groups = |elements: usize| elements.div_ceil(ELEMENTS_A_WORKGROUP);
+        let dispatches = items.dispatches(limits, groups, |range| ReluParams { elements: range.len() as u32 })?;
         Ok(Plan { dispatches, workspace: 0 })
     }
 

@@ -2,7 +2,7 @@
 
 use super::Conv2dParams;
 use super::plan::{Planner, RESULT, SOURCE};
-use crate::ops::elementwise::slot;
+use crate::ops::slots::slot;
 use crate::{Access, PlanError, Tensor};
 
 impl Planner<'_> {

@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::super::bound::{BLOCK, BLOCK_LANES, Bound, bound, bound_to, dimension, fits, flat, lanes, scaled};
-use super::super::elementwise::slot;
+use super::super::slots::slot;
 use super::phase::{Phase, phases};
 use super::{BROADCAST, Conv2d, Conv2dParams, NAME, SHADER, Sides};
 use crate::{

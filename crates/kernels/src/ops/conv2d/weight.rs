@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::plan::{Padded, Planner, QUAD, SCRATCH, SOURCE, Scratch, part, read};
 use super::{Conv2d, Conv2dParams, Sides};
 use crate::ops::bound::{BLOCK, allowed, bound};
-use crate::ops::elementwise::slot;
+use crate::ops::slots::slot;
 use crate::{Access, PlanError, Tensor};
 
 /// Workgroups of `backward_weight` that keep a GPU busy, and those that keep the host's cores busy.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, lanes, scaled};
-use super::super::elementwise::slot;
+use super::super::slots::slot;
 use super::{Linear, LinearParams, NAME, SHADER, Sides};
 use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Tensor, Variant, pieces};
 

@@ -1,14 +1,16 @@
-//! What the seam itself costs. Run with `--ignored --nocapture`.
+//! What the seam itself costs, on both test adapters. `cargo run --release -p brigade-devices --example costs`
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod common;
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a measurement that fails ends")]
 
 use std::time::{Duration, Instant};
 
-use brigade_devices::{Executor, OpenOptions, Program, Purpose, Run};
+use brigade_devices::{Executor, OpenOptions, Program, Purpose, Run, Slice, find, list, open};
 use brigade_kernels::{Operation, Pass, Problem, Shape, Tensor};
-use common::{ADAPTERS, opened, slice};
+
+fn opened(name: &str, options: &OpenOptions) -> Box<dyn Executor> {
+    let list = list();
+    open(find(&list, name).unwrap(), options).unwrap()
+}
 
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
@@ -42,17 +44,15 @@ fn round(executor: &mut dyn Executor, program: &Program) -> Duration {
     })
 }
 
-#[test]
-#[ignore = "measures"]
-fn device_costs() {
-    for name in ADAPTERS {
+fn main() {
+    for name in ["llvmpipe", "swiftshader"] {
         for timestamps in [false, true] {
             let options = OpenOptions { threads: Some(1), timestamps, ..OpenOptions::default() };
             let opening = timed(5, || drop(opened(name, &options)));
             let mut executor = opened(name, &options);
             let executor = executor.as_mut();
             let buffers = [0; 2].map(|_| executor.allocate(1 << 18, Purpose::Activations).unwrap());
-            let [x, y] = buffers.map(|buffer| slice(buffer, 1 << 18));
+            let [x, y] = buffers.map(|buffer| Slice { buffer, start: 0, elements: 1 << 18 });
             let relu = brigade_kernels::ops::find("relu").unwrap();
             let operation: Box<dyn Operation> = (relu.from_attributes)(&serde_json::json!({})).unwrap();
             let run = Run {
