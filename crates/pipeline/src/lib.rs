@@ -3,6 +3,7 @@
 mod batch;
 mod checkpoint;
 mod error;
+mod feeder;
 mod link;
 pub mod model;
 pub mod partition;

@@ -1,0 +1,121 @@
+//! What goes into the pipeline while it runs, and what its metrics add up to.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::PipelineError;
+use crate::batch::{Batches, Samples, messages};
+use crate::link::{Feed, Message};
+use crate::pipeline::Metrics;
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
+}
+
+/// The error of the data, where there is one, explains those of the stages.
+pub(crate) fn prefer_data_error<T>(
+    outcome: Result<T, PipelineError>,
+    fed: std::thread::Result<Result<(), PipelineError>>,
+) -> Result<T, PipelineError> {
+    match fed {
+        Ok(Ok(())) => outcome,
+        Ok(Err(error)) => Err(error),
+        Err(panic) => Err(PipelineError::Data(panic_message(panic.as_ref()).into())),
+    }
+}
+
+/// Sends batches in at both ends of the pipeline.
+pub(crate) struct Feeder<'a> {
+    pub(crate) feed: &'a Feed,
+    pub(crate) count: usize,
+    pub(crate) stop: &'a AtomicBool,
+    /// Samples of each step.
+    pub(crate) sizes: &'a [usize],
+    /// Elements of one input sample.
+    pub(crate) width: usize,
+    pub(crate) classes: usize,
+    /// Whether the row may end before its steps are done.
+    pub(crate) early_end: bool,
+}
+
+impl Feeder<'_> {
+    pub(crate) fn run(&self, mut batches: Batches<'_>, mut first_sample: u64) -> Result<(), PipelineError> {
+        let mut microbatch = 0;
+        for (step, &size) in self.sizes.iter().enumerate() {
+            if self.early_end && self.stop.load(Ordering::Relaxed) {
+                return self.end(step, Ok(()));
+            }
+            let samples = match self.next(&mut batches, step, size) {
+                Ok(samples) => samples,
+                Err(error) => return self.end(step, Err(error)),
+            };
+            for (input, labels) in messages(samples, self.count, microbatch, first_sample) {
+                // Where the pipeline has ended, its own error is told.
+                if self.feed.labels.blocking_send(labels).is_err() || self.feed.inputs.blocking_send(input).is_err() {
+                    return Ok(());
+                }
+                microbatch += 1;
+            }
+            first_sample += size as u64;
+        }
+        Ok(())
+    }
+
+    /// Ends the rows after `steps` steps.
+    fn end(&self, steps: usize, outcome: Result<(), PipelineError>) -> Result<(), PipelineError> {
+        let _ = self.feed.inputs.blocking_send(Message::End { steps });
+        outcome
+    }
+
+    /// The samples of a step, of the size that the rows were made for. A panic of the data set is its error.
+    fn next(&self, batches: &mut Batches<'_>, step: usize, size: usize) -> Result<Samples, PipelineError> {
+        let data = |message: String| PipelineError::Data(message.into());
+        let samples = catch_unwind(AssertUnwindSafe(|| batches.next()))
+            .map_err(|panic| data(format!("reading the data panicked: {}", panic_message(panic.as_ref()))))?
+            .ok_or_else(|| data(format!("the data ended at batch {step} of {}", self.sizes.len())))?
+            .map_err(PipelineError::Data)?;
+        let (inputs, labels) = (samples.inputs.len(), samples.labels.len());
+        if labels != size || inputs != size * self.width {
+            let wanted = size * self.width;
+            return Err(data(format!(
+                "batch {step}: wanted {size} samples of {} elements ({wanted}), found {labels} labels and {inputs} elements",
+                self.width
+            )));
+        }
+        match samples.labels.iter().position(|&label| label as usize >= self.classes) {
+            Some(index) => Err(data(format!(
+                "batch {step}, sample {index}: label {} is not below the model's {} classes",
+                samples.labels[index], self.classes
+            ))),
+            None => Ok(samples),
+        }
+    }
+}
+
+/// Gathers the metrics of microbatches into those of steps.
+pub(crate) struct StepCounter {
+    sizes: Vec<usize>,
+    pub(crate) step: usize,
+    current: Metrics,
+    pub(crate) total: Metrics,
+}
+
+impl StepCounter {
+    pub(crate) fn new(sizes: Vec<usize>) -> Self {
+        Self { sizes, step: 0, current: Metrics::default(), total: Metrics::default() }
+    }
+
+    /// The step that ends with these metrics, if one does.
+    pub(crate) fn add(&mut self, metrics: Metrics) -> Option<(usize, Metrics)> {
+        self.current.add(metrics);
+        self.total.add(metrics);
+        if self.current.samples < self.sizes.get(self.step).copied().unwrap_or(usize::MAX) {
+            return None;
+        }
+        let step = self.step;
+        self.step += 1;
+        Some((step, std::mem::take(&mut self.current)))
+    }
+}
