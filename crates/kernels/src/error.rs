@@ -88,3 +88,13 @@ pub enum PlanError {
         allowed: String,
     },
 }
+
+/// A shader whose template does not expand.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("shader {shader}: {message}")]
+pub struct ShaderError {
+    /// Its name.
+    pub shader: &'static str,
+    /// What is wrong, and where.
+    pub message: String,
+}

@@ -2,25 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{Access, Tensor, UniformLayout};
-
-/// A WGSL module: the operation's own file, preceded by what it imports from `shaders/shared/`.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct Shader {
-    /// The operation's name, which is also the file's.
-    pub name: &'static str,
-    /// The texts in order; together they are one module.
-    pub parts: &'static [&'static str],
-    /// The uniform struct at group 0, binding 0.
-    pub uniform: UniformLayout,
-}
-
-impl Shader {
-    /// The whole module.
-    pub fn source(&self) -> String {
-        self.parts.join("\n")
-    }
-}
+use crate::{Access, Shader, Tensor};
 
 /// One pipeline: an entry point with its `override` constants.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use brigade_kernels::{Access, Dispatch, Limits, Pass, Random, Shader};
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
 fn checked(shader: &Shader) -> (naga::Module, naga::valid::ModuleInfo) {
-    let source = shader.source();
+    let source = shader.source().unwrap();
     let module = naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|error| panic!("{}: {}", shader.name, error.emit_to_string(&source)));
     let info = Validator::new(ValidationFlags::all(), Capabilities::all())

@@ -62,7 +62,7 @@ impl Gpu {
         }
     }
 
-    pub(super) fn validation(&self, what: &str, error: &wgpu::Error) -> DeviceError {
+    pub(super) fn validation(&self, what: &str, error: &dyn std::fmt::Display) -> DeviceError {
         DeviceError::Validation { device: self.name(), message: format!("{what}: {error}") }
     }
 

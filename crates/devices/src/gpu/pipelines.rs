@@ -94,10 +94,10 @@ impl Pipelines {
 
 #[allow(unsafe_code, reason = "per-access checks and loop counters cost several times the arithmetic")]
 fn module(gpu: &Gpu, shader: &'static Shader, checked: bool) -> Result<wgpu::ShaderModule, DeviceError> {
-    let descriptor = wgpu::ShaderModuleDescriptor {
-        label: Some(shader.name),
-        source: wgpu::ShaderSource::Wgsl(shader.source().into()),
-    };
+    let label = format!("shader {}", shader.name);
+    let source = shader.source().map_err(|error| gpu.validation(&label, &error))?;
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
     let make = || {
         if checked {
             return gpu.device.create_shader_module(descriptor);
@@ -107,7 +107,7 @@ fn module(gpu: &Gpu, shader: &'static Shader, checked: bool) -> Result<wgpu::Sha
         // `prepare` refuses bindings outside of their buffers.
         unsafe { gpu.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
     };
-    gpu.scoped(make).map_err(|error| gpu.validation(&format!("shader {}", shader.name), &error))
+    gpu.scoped(make).map_err(|error| gpu.validation(&label, &error))
 }
 
 fn pipeline(gpu: &Gpu, key: &Key, module: &wgpu::ShaderModule) -> Result<Pipeline, DeviceError> {

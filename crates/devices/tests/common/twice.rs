@@ -21,6 +21,7 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x < params.elements { to[id.x] = 2.0 * half * params.factor * from_[id.x]; }
 }
 "],
+    definitions: &[],
     uniform: UniformLayout { name: "Params", fields: &[("elements", "u32"), ("factor", "f32")] },
 };
 

@@ -32,6 +32,7 @@ uniform! {
 static SHADER: Shader = Shader {
     name: NAME,
     parts: &[include_str!("../../shaders/shared/index.wgsl"), include_str!("../../shaders/avg_pool2d.wgsl")],
+    definitions: &[],
     uniform: AvgPool2dParams::LAYOUT,
 };
 

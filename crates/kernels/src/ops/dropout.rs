@@ -45,6 +45,7 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/philox.wgsl"),
         include_str!("../../shaders/dropout.wgsl"),
     ],
+    definitions: &[],
     uniform: DropoutParams::LAYOUT,
 };
 

@@ -31,6 +31,7 @@ uniform! {
 static SHADER: Shader = Shader {
     name: NAME,
     parts: &[include_str!("../../shaders/shared/index.wgsl"), include_str!("../../shaders/local_response_norm.wgsl")],
+    definitions: &[],
     uniform: LocalResponseNormParams::LAYOUT,
 };
 

@@ -39,6 +39,7 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/max_pool2d.wgsl"),
     ],
+    definitions: &[],
     uniform: MaxPool2dParams::LAYOUT,
 };
 
@@ -95,8 +96,11 @@ impl MaxPool2d {
         for row in rows {
             for s in 0..kernel.w {
                 let column = (q * stride.w + s * dilation.w).wrapping_sub(padding.w);
+                if column >= w {
+                    continue;
+                }
                 let here = row * w + column;
-                if column < w && best.is_none_or(|best| plane[here] > plane[best] || plane[here].is_nan()) {
+                if best.is_none_or(|best| plane[here] > plane[best] || plane[here].is_nan()) {
                     best = Some(here);
                 }
             }

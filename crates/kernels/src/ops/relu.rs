@@ -33,6 +33,7 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/relu.wgsl"),
     ],
+    definitions: &[],
     uniform: ReluParams::LAYOUT,
 };
 

@@ -44,6 +44,7 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/scalars.wgsl"),
         include_str!("../../shaders/sgd.wgsl"),
     ],
+    definitions: &[],
     uniform: SgdParams::LAYOUT,
 };
 

@@ -42,6 +42,7 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/scalars.wgsl"),
         include_str!("../../shaders/softmax_cross_entropy.wgsl"),
     ],
+    definitions: &[],
     uniform: SoftmaxCrossEntropyParams::LAYOUT,
 };
 
