@@ -4,13 +4,15 @@ use std::ops::Range;
 
 use crate::{Access, Shader, Tensor};
 
-/// One pipeline: an entry point with its `override` constants.
+/// One pipeline: an entry point of a module, with what both leave open.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kernel {
     /// The module.
     pub shader: &'static Shader,
     /// The entry point, named after the pass.
     pub entry: &'static str,
+    /// What the text of the module is expanded with: tile sides, or 0 and 1 for what is left out or in.
+    pub definitions: Vec<(&'static str, u32)>,
     /// Values of the module's `override` constants.
     pub constants: Vec<(&'static str, f64)>,
 }

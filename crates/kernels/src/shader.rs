@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, UndefinedBehavior, Value};
+use minijinja::{Environment, UndefinedBehavior};
 
 use crate::UniformLayout;
 use crate::error::ShaderError;
@@ -18,23 +18,21 @@ pub struct Shader {
     pub name: &'static str,
     /// The texts in order.
     pub parts: &'static [&'static str],
-    /// What sets this member of the family apart: tile sides, or 0 and 1 for what is left out or in.
-    pub definitions: &'static [(&'static str, u32)],
     /// The uniform struct at group 0, binding 0.
     pub uniform: UniformLayout,
 }
 
 impl Shader {
-    /// The whole module.
+    /// The whole module, expanded with `definitions`.
     ///
     /// # Errors
     /// Where the template is malformed or names something that is not defined.
-    pub fn source(&self) -> Result<String, ShaderError> {
+    pub fn source(&self, definitions: &[(&'static str, u32)]) -> Result<String, ShaderError> {
         let failed = |error| ShaderError { shader: self.name, message: format!("{error:#}") };
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?);
-        let definitions: BTreeMap<_, _> = self.definitions.iter().copied().collect();
+        let definitions: BTreeMap<_, _> = definitions.iter().copied().collect();
         environment.render_str(&self.parts.join("\n"), definitions).map_err(failed)
     }
 }
@@ -47,18 +45,18 @@ mod tests {
 
     const fn shader(text: &'static [&'static str]) -> Shader {
         let uniform = UniformLayout { name: "Params", fields: &[] };
-        Shader { name: "test", parts: text, definitions: &[("ROWS", 2)], uniform }
+        Shader { name: "test", parts: text, uniform }
     }
 
     #[test]
     fn loops_are_unrolled() {
         let shader = shader(&["{% for r in range(ROWS) %}", "  row_{{ r }} = {{ 4 * r }}u;", "{% endfor %}"]);
-        assert_eq!(shader.source().unwrap(), "  row_0 = 0u;\n  row_1 = 4u;\n");
+        assert_eq!(shader.source(&[("ROWS", 2)]).unwrap(), "  row_0 = 0u;\n  row_1 = 4u;\n");
     }
 
     #[test]
     fn what_is_not_defined_is_named() {
-        let error = shader(&["{{ COLUMNS }}"]).source().unwrap_err().to_string();
+        let error = shader(&["{{ COLUMNS }}"]).source(&[]).unwrap_err().to_string();
         assert!(error.contains("test") && error.contains("COLUMNS"), "{error}");
     }
 }

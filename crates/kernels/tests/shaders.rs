@@ -8,8 +8,8 @@ use brigade_kernels::ops::OPERATIONS;
 use brigade_kernels::{Access, Dispatch, Limits, Pass, Random, Shader};
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
-fn checked(shader: &Shader) -> (naga::Module, naga::valid::ModuleInfo) {
-    let source = shader.source().unwrap();
+fn checked(shader: &Shader, definitions: &[(&'static str, u32)]) -> (naga::Module, naga::valid::ModuleInfo) {
+    let source = shader.source(definitions).unwrap();
     let module = naga::front::wgsl::parse_str(&source)
         .unwrap_or_else(|error| panic!("{}: {}", shader.name, error.emit_to_string(&source)));
     let info = Validator::new(ValidationFlags::all(), Capabilities::all())
@@ -21,7 +21,7 @@ fn checked(shader: &Shader) -> (naga::Module, naga::valid::ModuleInfo) {
 #[test]
 fn every_shader_is_valid_and_declares_its_uniform_as_rust_does() {
     for entry in OPERATIONS {
-        let (module, _) = checked(entry.shader);
+        let (module, _) = checked(entry.shader, &[]);
         let layout = &entry.shader.uniform;
         let (_, declared) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some(layout.name)).unwrap();
         let naga::TypeInner::Struct { members, span } = &declared.inner else { panic!("{} is no struct", layout.name) };
@@ -50,7 +50,7 @@ fn every_dispatch_binds_what_its_entry_point_uses() {
     for entry in OPERATIONS {
         let mut planned_entries = BTreeSet::new();
         for dispatch in dispatches(entry) {
-            let (module, info) = checked(dispatch.kernel.shader);
+            let (module, info) = checked(dispatch.kernel.shader, &dispatch.kernel.definitions);
             let index = module
                 .entry_points
                 .iter()
@@ -74,7 +74,7 @@ fn every_dispatch_binds_what_its_entry_point_uses() {
                 );
             }
         }
-        let (module, _) = checked(entry.shader);
+        let (module, _) = checked(entry.shader, &[]);
         let declared: BTreeSet<_> = module.entry_points.iter().map(|point| point.name.as_str()).collect();
         assert_eq!(planned_entries, declared, "{}: entry points that no plan uses", entry.name);
     }

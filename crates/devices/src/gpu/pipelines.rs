@@ -8,10 +8,13 @@ use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, ShaderStages};
 use super::device::Gpu;
 use crate::DeviceError;
 
+/// What tells two modules apart: the text and what it is expanded with.
+type Module = (&'static Shader, Vec<(&'static str, u32)>);
+
 /// What tells two pipelines apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    shader: &'static Shader,
+    module: Module,
     entry: &'static str,
     constants: Vec<(&'static str, u64)>,
     /// Slots, and whether each is only read.
@@ -21,9 +24,9 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn of(dispatch: &Dispatch) -> Self {
-        let Kernel { shader, entry, ref constants } = dispatch.kernel;
+        let Kernel { shader, entry, ref definitions, ref constants } = dispatch.kernel;
         Self {
-            shader,
+            module: (shader, definitions.clone()),
             entry,
             constants: constants.iter().map(|&(name, value)| (name, value.to_bits())).collect(),
             slots: dispatch.bindings.iter().map(|bound| (bound.slot, bound.access == Access::Read)).collect(),
@@ -32,7 +35,7 @@ impl Key {
     }
 
     fn label(&self) -> String {
-        format!("{}/{}", self.shader.name, self.entry)
+        format!("{}/{}", self.module.0.name, self.entry)
     }
 }
 
@@ -46,7 +49,7 @@ pub(super) struct Pipeline {
 /// The modules and pipelines of one device.
 pub(super) struct Pipelines {
     checked: bool,
-    modules: HashMap<&'static Shader, wgpu::ShaderModule>,
+    modules: HashMap<Module, wgpu::ShaderModule>,
     pipelines: HashMap<Key, Pipeline>,
 }
 
@@ -69,15 +72,15 @@ impl Pipelines {
             }
         }
         for key in &missing {
-            if !self.modules.contains_key(key.shader) {
-                self.modules.insert(key.shader, module(gpu, key.shader, self.checked)?);
+            if !self.modules.contains_key(&key.module) {
+                self.modules.insert(key.module.clone(), module(gpu, &key.module, self.checked)?);
             }
         }
         let modules = &self.modules;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len()).max(1);
         let share = missing.len().div_ceil(threads).max(1);
         let made: Vec<_> = std::thread::scope(|scope| {
-            let make = |key: &Key| Ok((key.clone(), pipeline(gpu, key, &modules[key.shader])?));
+            let make = |key: &Key| Ok((key.clone(), pipeline(gpu, key, &modules[&key.module])?));
             let workers: Vec<_> = missing
                 .chunks(share)
                 .map(|keys| scope.spawn(move || keys.iter().map(make).collect::<Result<Vec<_>, _>>()))
@@ -93,9 +96,9 @@ impl Pipelines {
 }
 
 #[allow(unsafe_code, reason = "per-access checks and loop counters cost several times the arithmetic")]
-fn module(gpu: &Gpu, shader: &'static Shader, checked: bool) -> Result<wgpu::ShaderModule, DeviceError> {
+fn module(gpu: &Gpu, (shader, definitions): &Module, checked: bool) -> Result<wgpu::ShaderModule, DeviceError> {
     let label = format!("shader {}", shader.name);
-    let source = shader.source().map_err(|error| gpu.validation(&label, &error))?;
+    let source = shader.source(definitions).map_err(|error| gpu.validation(&label, &error))?;
     let descriptor =
         wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
     let make = || {

@@ -21,7 +21,6 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x < params.elements { to[id.x] = 2.0 * half * params.factor * from_[id.x]; }
 }
 "],
-    definitions: &[],
     uniform: UniformLayout { name: "Params", fields: &[("elements", "u32"), ("factor", "f32")] },
 };
 
@@ -53,6 +52,7 @@ impl Operation for Twice {
         let second: f32 = if variant.name == "threefold" { 3.0 } else { 2.0 };
         let dispatch = |from, to, factor: f32| Dispatch {
             kernel: Kernel {
+                definitions: Vec::new(),
                 shader: &SHADER,
                 entry: if variant.name == "uncompilable" { "nothing" } else { pass.name() },
                 constants: vec![("half", 0.5)],

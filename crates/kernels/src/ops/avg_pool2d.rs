@@ -32,7 +32,6 @@ uniform! {
 static SHADER: Shader = Shader {
     name: NAME,
     parts: &[include_str!("../../shaders/shared/index.wgsl"), include_str!("../../shaders/avg_pool2d.wgsl")],
-    definitions: &[],
     uniform: AvgPool2dParams::LAYOUT,
 };
 
@@ -158,7 +157,7 @@ impl Operation for AvgPool2d {
         let cut: Vec<_> = self.tensors(pass).into_iter().map(plane).collect();
         let mut constants = self.window(input).constants(input, output);
         constants.push(("COUNT_PADDING", f64::from(u8::from(self.count_include_pad))));
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), constants };
+        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants };
         let items = Items { kernel, count: n * input.c, cut: &cut, whole: &[] };
         let uniform = |range: &Range<usize>| AvgPool2dParams { elements: (range.len() * written) as u32 };
         let dispatches = items.dispatches(limits, |planes| (planes * written).div_ceil(256), uniform)?;

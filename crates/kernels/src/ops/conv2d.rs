@@ -87,7 +87,6 @@ macro_rules! shader {
                 include_str!(concat!("../../shaders/shared/", $weights)),
                 include_str!("../../shaders/conv2d.wgsl"),
             ],
-            definitions: &[],
             uniform: Conv2dParams::LAYOUT,
         }
     };

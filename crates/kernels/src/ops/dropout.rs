@@ -45,7 +45,6 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/philox.wgsl"),
         include_str!("../../shaders/dropout.wgsl"),
     ],
-    definitions: &[],
     uniform: DropoutParams::LAYOUT,
 };
 
@@ -151,7 +150,7 @@ impl Operation for Dropout {
         let cut = self.tensors(pass).into_iter().filter(|used| used.tensor != Tensor::Scalars);
         let cut: Vec<_> = cut.map(|used| (used, 1)).collect();
         let constants = vec![("SAMPLE", problem.input.elements()? as f64)];
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), constants };
+        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants };
         let whole = [(Use::read(Tensor::Scalars), Scalars::ELEMENTS)];
         let uniform = |range: &Range<usize>| DropoutParams {
             first: range.start as u32,

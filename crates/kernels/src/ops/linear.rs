@@ -46,7 +46,6 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/block_sum.wgsl"),
         include_str!("../../shaders/linear.wgsl"),
     ],
-    definitions: &[],
     uniform: LinearParams::LAYOUT,
 };
 

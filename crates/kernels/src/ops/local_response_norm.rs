@@ -31,7 +31,6 @@ uniform! {
 static SHADER: Shader = Shader {
     name: NAME,
     parts: &[include_str!("../../shaders/shared/index.wgsl"), include_str!("../../shaders/local_response_norm.wgsl")],
-    definitions: &[],
     uniform: LocalResponseNormParams::LAYOUT,
 };
 
@@ -138,7 +137,7 @@ impl Operation for LocalResponseNorm {
             ("BETA", self.beta),
             ("K", self.k),
         ];
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), constants };
+        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants };
         let items = Items { kernel, count: n, cut: &cut, whole: &[] };
         let uniform = |range: &Range<usize>| LocalResponseNormParams { elements: (range.len() * sample) as u32 };
         let dispatches = items.dispatches(limits, |samples| (samples * sample).div_ceil(256), uniform)?;

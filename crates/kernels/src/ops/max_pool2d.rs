@@ -39,7 +39,6 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/max_pool2d.wgsl"),
     ],
-    definitions: &[],
     uniform: MaxPool2dParams::LAYOUT,
 };
 
@@ -154,7 +153,7 @@ impl Operation for MaxPool2d {
         let mut constants = self.window.constants(input, output);
         constants.push(("DILATION_H", self.window.dilation.h as f64));
         constants.push(("DILATION_W", self.window.dilation.w as f64));
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), constants };
+        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants };
         let items = Items { kernel, count: n * input.c, cut: &cut, whole: &[] };
         let uniform = |range: &Range<usize>| MaxPool2dParams { elements: (range.len() * written) as u32 };
         let dispatches = items.dispatches(limits, |planes| (planes * written).div_ceil(256), uniform)?;

@@ -33,7 +33,6 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/relu.wgsl"),
     ],
-    definitions: &[],
     uniform: ReluParams::LAYOUT,
 };
 
@@ -80,7 +79,7 @@ impl Operation for Relu {
 
     fn plan(&self, pass: Pass, _: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
         let cut: Vec<_> = self.tensors(pass).into_iter().map(|used| (used, 1)).collect();
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), constants: Vec::new() };
+        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants: Vec::new() };
         let items = Items { kernel, count: self.elements(Tensor::X, problem)?, cut: &cut, whole: &[] };
         let groups = |elements: usize| elements.div_ceil(ELEMENTS_A_WORKGROUP);
         let dispatches = items.dispatches(limits, groups, |range| ReluParams { elements: range.len() as u32 })?;

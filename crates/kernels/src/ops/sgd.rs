@@ -44,7 +44,6 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/scalars.wgsl"),
         include_str!("../../shaders/sgd.wgsl"),
     ],
-    definitions: &[],
     uniform: SgdParams::LAYOUT,
 };
 
@@ -137,7 +136,7 @@ impl Operation for Sgd {
         }
         let cut = [Tensor::W, Tensor::Dw, Tensor::V].map(|tensor| (Use::update(tensor), 1));
         let whole = [(Use::read(Tensor::Scalars), Scalars::ELEMENTS)];
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), constants: Vec::new() };
+        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants: Vec::new() };
         let uniform = |range: &Range<usize>| SgdParams {
             elements: range.len() as u32,
             momentum: self.momentum as f32,

@@ -42,7 +42,6 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/scalars.wgsl"),
         include_str!("../../shaders/softmax_cross_entropy.wgsl"),
     ],
-    definitions: &[],
     uniform: SoftmaxCrossEntropyParams::LAYOUT,
 };
 
@@ -117,7 +116,7 @@ impl Operation for SoftmaxCrossEntropy {
             samples: n as u32,
         };
         let (entry, rows_of_group) = if variant.name == BY_LANE { ("forward_by_lane", 256) } else { ("forward", 1) };
-        let kernel = Kernel { shader: &SHADER, entry, constants: Vec::new() };
+        let kernel = Kernel { shader: &SHADER, entry, definitions: Vec::new(), constants: Vec::new() };
         let items = Items { kernel, count: n, cut: &cut, whole: &whole };
         Ok(Plan { dispatches: items.dispatches(limits, |rows| rows.div_ceil(rows_of_group), uniform)?, workspace: 0 })
     }

@@ -365,7 +365,7 @@ impl Planner<'_> {
         workgroups: [u32; 3],
     ) {
         let constants = if entry == "backward_weight" { lanes(self.limits) } else { Vec::new() };
-        let kernel = Kernel { shader: self.shader, entry, constants };
+        let kernel = Kernel { shader: self.shader, entry, definitions: Vec::new(), constants };
         let uniform = bytemuck::bytes_of(params).to_vec();
         self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
     }

@@ -187,7 +187,7 @@ impl Planner<'_> {
 
     fn push(&mut self, entry: &'static str, params: &LinearParams, bindings: Vec<Binding>, workgroups: [u32; 3]) {
         let constants = if entry == "forward" { lanes(self.limits) } else { Vec::new() };
-        let kernel = Kernel { shader: &SHADER, entry, constants };
+        let kernel = Kernel { shader: &SHADER, entry, definitions: Vec::new(), constants };
         let uniform = bytemuck::bytes_of(params).to_vec();
         self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
     }
