@@ -76,7 +76,11 @@ impl Selection {
         for variant in self.eligible(operation, pass, limits) {
             match operation.plan(pass, &variant, problem, limits) {
                 Ok(plan) => return Ok((variant, plan)),
-                Err(error) => first = first.or(Some(error)),
+                // That some variant does not suit the shapes says less than why another cannot run.
+                Err(error @ PlanError::Unsuited { .. }) => first = first.or(Some(error)),
+                Err(error) => {
+                    first = first.filter(|first| !matches!(first, PlanError::Unsuited { .. })).or(Some(error))
+                }
             }
         }
         Err(first.map_or_else(|| NoChoice::NoneLeft(self.reasons(operation, pass)), NoChoice::Plan))

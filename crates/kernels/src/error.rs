@@ -87,6 +87,16 @@ pub enum PlanError {
         /// What the adapter allows, with its unit.
         allowed: String,
     },
+    /// The variant cannot compute these shapes; another can.
+    #[error("{operation}: variant {variant} does not suit: {why}")]
+    Unsuited {
+        /// Name of the operation.
+        operation: &'static str,
+        /// Name of the variant.
+        variant: &'static str,
+        /// What it would need.
+        why: String,
+    },
 }
 
 /// A shader whose template does not expand.

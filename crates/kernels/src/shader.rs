@@ -30,6 +30,8 @@ impl Shader {
     pub fn source(&self, definitions: &[(&'static str, u32)]) -> Result<String, ShaderError> {
         let failed = |error| ShaderError { shader: self.name, message: format!("{error:#}") };
         let mut environment = Environment::new();
+        // Errors then say what is undefined, in release builds too.
+        environment.set_debug(true);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?);
         let definitions: BTreeMap<_, _> = definitions.iter().copied().collect();

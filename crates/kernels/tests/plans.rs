@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use brigade_kernels::ops::OPERATIONS;
-use brigade_kernels::{Access, Binding, Case, Dispatch, Limits, Pass, Plan, Random, Tensor};
+use brigade_kernels::{Access, Binding, Case, Dispatch, Limits, Pass, Plan, PlanError, Random, Tensor};
 
 /// Limits that make plans split: small bindings, few workgroups in a row.
 fn tight(binding_bytes: u64) -> Limits {
@@ -38,6 +38,7 @@ fn plans(case: &Case, limits: &Limits) -> Vec<(Pass, Plan)> {
     let passes = Pass::ALL.into_iter().filter(|pass| !case.operation.tensors(*pass).is_empty());
     let all = passes.flat_map(|pass| case.operation.variants(pass).into_iter().map(move |variant| (pass, variant)));
     let planned = all.map(|(pass, variant)| (pass, case.operation.plan(pass, &variant, case.problem, limits)));
+    let planned = planned.filter(|(_, plan)| !matches!(plan, Err(PlanError::Unsuited { .. })));
     if *limits == Limits::PORTABLE {
         return planned.map(|(pass, plan)| (pass, plan.unwrap())).collect();
     }

@@ -6,6 +6,8 @@
 //! P = (H + 2·padding − dilation·(R − 1) − 1) / stride + 1, rounded down, and Q alike. The gradients of the
 //! parameters are added to `dw` and `db`.
 
+mod direct;
+mod direct_weight;
 mod naive;
 mod phase;
 mod plan;
@@ -85,6 +87,7 @@ macro_rules! shader {
                 include_str!("../../shaders/shared/block_sum.wgsl"),
                 include_str!("../../shaders/shared/quad_weights.wgsl"),
                 include_str!(concat!("../../shaders/shared/", $weights)),
+                include_str!("../../shaders/conv2d/params.wgsl"),
                 include_str!("../../shaders/conv2d.wgsl"),
             ],
             uniform: Conv2dParams::LAYOUT,
@@ -281,7 +284,7 @@ impl Operation for Conv2d {
         let requires = Requirements { subgroup_min: 8, software: true, ..Requirements::PORTABLE };
         let correlates = matches!(pass, Pass::Forward | Pass::BackwardInput);
         let broadcast = correlates.then_some(Variant { name: "broadcast", pass, requires });
-        broadcast.into_iter().chain(everywhere).collect()
+        direct::Direct::variants(self, pass).chain(broadcast).chain(everywhere).collect()
     }
 
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {

@@ -5,6 +5,7 @@
 //! outputs×inputs. `b`, `db`: outputs. `y`, `dy`: N×outputs. The gradients of the parameters are added to `dw` and
 //! `db`.
 
+mod direct;
 mod plan;
 
 use serde::Deserialize;
@@ -44,6 +45,7 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/index.wgsl"),
         include_str!("../../shaders/shared/block.wgsl"),
         include_str!("../../shaders/shared/block_sum.wgsl"),
+        include_str!("../../shaders/linear/params.wgsl"),
         include_str!("../../shaders/linear.wgsl"),
     ],
     uniform: LinearParams::LAYOUT,
@@ -140,7 +142,8 @@ impl Operation for Linear {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        ["registers", "naive"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).to_vec()
+        let everywhere = ["registers", "naive"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE });
+        direct::Direct::variants(pass).chain(everywhere).collect()
     }
 
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
@@ -252,7 +255,13 @@ fn generate(random: &mut Random) -> Case {
         1 => Shape::vector(random.integer(1, 12)),
         _ => Shape::new(random.integer(1, 9), random.integer(1, 9), random.integer(1, 9)),
     };
-    let linear = Linear { out_features: random.integer(1, 80), bias: random.chance(0.7) };
+    let mut linear = Linear { out_features: random.integer(1, 80), bias: random.chance(0.7) };
+    if random.chance(0.5) {
+        // Sides that vectors divide: some variants want them.
+        linear.out_features = linear.out_features.next_multiple_of(4);
+        let input = Shape::vector(random.integer(1, 150) * 4);
+        return case(linear, Problem { n: random.integer(1, 40), input });
+    }
     case(linear, Problem { n: random.integer(1, 20), input })
 }
 

@@ -15,8 +15,8 @@ pub(super) struct Phase {
     pub(super) last_tap: usize,
     pub(super) tap_step: usize,
     pub(super) dilation: usize,
-    /// May be negative.
-    padding: i64,
+    /// Zeros before `dy` that the first position wants; may be negative.
+    pub(super) padding: i64,
 }
 
 impl Phase {

@@ -9,6 +9,7 @@ use bytemuck::Zeroable;
 
 use super::super::bound::{BLOCK, BLOCK_LANES, Bound, bound, bound_to, dimension, fits, flat, lanes, scaled};
 use super::super::slots::slot;
+use super::direct::Direct;
 use super::phase::{Phase, phases};
 use super::{BROADCAST, Conv2d, Conv2dParams, NAME, SHADER, Sides};
 use crate::{
@@ -37,6 +38,15 @@ pub(super) fn plan(
 ) -> Result<Plan, PlanError> {
     let shader = if variant.name == "broadcast" { &BROADCAST } else { &SHADER };
     let mut planner = Planner { conv, sides, limits, shader, plan: Plan::default() };
+    if let Some(direct) = Direct::named(variant.name) {
+        match pass {
+            Pass::Forward => planner.forward_direct(direct)?,
+            Pass::BackwardInput => planner.backward_input_direct(direct)?,
+            Pass::BackwardWeight => planner.backward_weight_direct(direct)?,
+            Pass::Update => {}
+        }
+        return Ok(planner.plan);
+    }
     let many_phases = conv.stride.h * conv.stride.w > MOST_PHASES;
     match (pass, variant.name == "naive") {
         (Pass::Forward, true) => planner.forward_naive()?,
@@ -69,6 +79,9 @@ pub(super) struct Padded {
 }
 
 impl Padded {
+    /// No copy.
+    pub(super) const NONE: Self = Self { channels: 0, h: 0, w: 0, border_h: 0, border_w: 0 };
+
     /// Elements of a sample.
     pub(super) const fn elements(&self) -> usize {
         self.channels.next_multiple_of(QUAD).saturating_mul(self.h).saturating_mul(self.w)
@@ -157,7 +170,13 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn phase_geometry(&self, rows: &Range<usize>, padded: Padded, down: &Phase, across: &Phase) -> Conv2dParams {
+    pub(super) fn phase_geometry(
+        &self,
+        rows: &Range<usize>,
+        padded: Padded,
+        down: &Phase,
+        across: &Phase,
+    ) -> Conv2dParams {
         let Sides { c, k, .. } = self.sides;
         let forward = self.geometry(rows);
         let met = down.taps > 0 && across.taps > 0;
@@ -296,11 +315,7 @@ impl Planner<'_> {
         let strides = [self.sides.x(), self.sides.y(), padded];
         let most = (MOST_PADDED / padded.max(1)).max(1);
         let fitting = pieces(NAME, "a sample", self.sides.n, &strides, self.limits)?;
-        let cut = |range: Range<usize>| {
-            let end = range.end;
-            range.step_by(most).map(move |start| start..end.min(start + most))
-        };
-        Ok(fitting.into_iter().flat_map(cut).collect())
+        Ok(fitting.into_iter().flat_map(|range| every(range, most)).collect())
     }
 
     pub(super) fn x(&self, slot: u32, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
@@ -366,9 +381,32 @@ impl Planner<'_> {
     ) {
         let constants = if entry == "backward_weight" { lanes(self.limits) } else { Vec::new() };
         let kernel = Kernel { shader: self.shader, entry, definitions: Vec::new(), constants };
+        self.push_kernel(kernel, params, bindings, workgroups);
+    }
+
+    pub(super) fn push_expanded(
+        &mut self,
+        shader: &'static Shader,
+        definitions: Vec<(&'static str, u32)>,
+        entry: &'static str,
+        params: &Conv2dParams,
+        bindings: Vec<Binding>,
+        workgroups: [u32; 3],
+    ) {
+        let kernel = Kernel { shader, entry, definitions, constants: Vec::new() };
+        self.push_kernel(kernel, params, bindings, workgroups);
+    }
+
+    fn push_kernel(&mut self, kernel: Kernel, params: &Conv2dParams, bindings: Vec<Binding>, workgroups: [u32; 3]) {
         let uniform = bytemuck::bytes_of(params).to_vec();
         self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
     }
+}
+
+/// A range cut into pieces of at most `most`.
+pub(super) fn every(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(most).map(move |start| start..end.min(start + most))
 }
 
 /// How much of the scratch memory is taken.

@@ -6,8 +6,9 @@ use bytemuck::Zeroable;
 
 use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, lanes, scaled};
 use super::super::slots::slot;
+use super::direct::Direct;
 use super::{Linear, LinearParams, NAME, SHADER, Sides};
-use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Tensor, Variant, pieces};
+use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Shader, Tensor, Variant, pieces};
 
 /// Inputs that one workgroup of `backward_input` and `backward_weight` covers.
 const COLUMNS: usize = BLOCK * BLOCK_LANES;
@@ -25,6 +26,10 @@ pub(super) fn plan(
     let naive = variant.name == "naive";
     for rows in pieces(NAME, "w", sides.outputs, &[sides.inputs], limits)? {
         for samples in pieces(NAME, "a sample", sides.n, &[sides.inputs, sides.outputs], limits)? {
+            if let Some(direct) = Direct::named(variant.name) {
+                planner.direct(direct, pass, &rows, &samples)?;
+                continue;
+            }
             match pass {
                 Pass::Forward => planner.forward(&rows, &samples, naive)?,
                 Pass::BackwardInput => planner.backward_input(&rows, &samples, naive)?,
@@ -36,9 +41,9 @@ pub(super) fn plan(
     Ok(planner.plan)
 }
 
-struct Planner<'a> {
+pub(super) struct Planner<'a> {
     linear: &'a Linear,
-    sides: Sides,
+    pub(super) sides: Sides,
     limits: &'a Limits,
     plan: Plan,
 }
@@ -126,7 +131,7 @@ impl Planner<'_> {
         let dy = self.y(Tensor::Dy, Access::Read, samples);
         let dw = self.w(Tensor::Dw, Access::ReadWrite, rows);
         let params = LinearParams { x_skip: x.skip, y_skip: dy.skip, w_skip: dw.skip, ..self.params(rows, samples) };
-        let bindings = vec![x.binding, dw.binding, dy.binding.clone()];
+        let bindings = vec![x.binding, dw.binding, dy.binding];
         if naive {
             let groups = self.flat(rows.len() * self.sides.inputs)?;
             self.push("backward_weight_naive", &params, bindings, groups);
@@ -134,16 +139,21 @@ impl Planner<'_> {
             let groups = [self.blocks(self.sides.inputs, COLUMNS)?, self.blocks(rows.len(), BLOCK)?, 1];
             self.push("backward_weight", &params, bindings, groups);
         }
+        self.backward_bias(rows, samples)
+    }
+
+    pub(super) fn backward_bias(&mut self, rows: &Range<usize>, samples: &Range<usize>) -> Result<(), PlanError> {
         if self.linear.bias {
+            let dy = self.y(Tensor::Dy, Access::Read, samples);
             let db = bound(Tensor::Db, Access::ReadWrite, rows.clone());
-            let params = LinearParams { b_skip: db.skip, ..params };
+            let params = LinearParams { y_skip: dy.skip, b_skip: db.skip, ..self.params(rows, samples) };
             let groups = self.flat(rows.len())?;
             self.push("backward_bias", &params, vec![db.binding, dy.binding], groups);
         }
         Ok(())
     }
 
-    fn params(&self, rows: &Range<usize>, samples: &Range<usize>) -> LinearParams {
+    pub(super) fn params(&self, rows: &Range<usize>, samples: &Range<usize>) -> LinearParams {
         LinearParams {
             samples: samples.len() as u32,
             inputs: self.sides.inputs as u32,
@@ -155,20 +165,20 @@ impl Planner<'_> {
         }
     }
 
-    fn x(&self, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
+    pub(super) fn x(&self, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
         bound(tensor, access, scaled(samples, self.sides.inputs))
     }
 
-    fn y(&self, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
+    pub(super) fn y(&self, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
         bound(tensor, access, scaled(samples, self.sides.outputs))
     }
 
-    fn w(&self, tensor: Tensor, access: Access, rows: &Range<usize>) -> Bound {
+    pub(super) fn w(&self, tensor: Tensor, access: Access, rows: &Range<usize>) -> Bound {
         bound(tensor, access, scaled(rows, self.sides.inputs))
     }
 
     /// The bias, or where there is none something else to read that is not used: a slot cannot stay empty.
-    fn bias(&self, rows: &Range<usize>) -> Bound {
+    pub(super) fn bias(&self, rows: &Range<usize>) -> Bound {
         if self.linear.bias {
             bound(Tensor::B, Access::Read, rows.clone())
         } else {
@@ -177,7 +187,7 @@ impl Planner<'_> {
     }
 
     /// Workgroups in one dimension, each for `size` of `count`.
-    fn blocks(&self, count: usize, size: usize) -> Result<u32, PlanError> {
+    pub(super) fn blocks(&self, count: usize, size: usize) -> Result<u32, PlanError> {
         dimension(NAME, count.div_ceil(size), self.limits)
     }
 
@@ -188,6 +198,23 @@ impl Planner<'_> {
     fn push(&mut self, entry: &'static str, params: &LinearParams, bindings: Vec<Binding>, workgroups: [u32; 3]) {
         let constants = if entry == "forward" { lanes(self.limits) } else { Vec::new() };
         let kernel = Kernel { shader: &SHADER, entry, definitions: Vec::new(), constants };
+        self.push_kernel(kernel, params, bindings, workgroups);
+    }
+
+    pub(super) fn push_expanded(
+        &mut self,
+        shader: &'static Shader,
+        definitions: Vec<(&'static str, u32)>,
+        entry: &'static str,
+        params: &LinearParams,
+        bindings: Vec<Binding>,
+        workgroups: [u32; 3],
+    ) {
+        let kernel = Kernel { shader, entry, definitions, constants: Vec::new() };
+        self.push_kernel(kernel, params, bindings, workgroups);
+    }
+
+    fn push_kernel(&mut self, kernel: Kernel, params: &LinearParams, bindings: Vec<Binding>, workgroups: [u32; 3]) {
         let uniform = bytemuck::bytes_of(params).to_vec();
         self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
     }

@@ -1,0 +1,282 @@
+//! Direct convolution in registers, for adapters that compute on the host's cores; see `shaders/conv2d/direct.wgsl`.
+
+use std::ops::Range;
+
+use super::phase::{Phase, phases};
+use super::plan::{Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
+use super::{Conv2d, Conv2dParams, NAME};
+use crate::ops::bound::{Bound, dimension};
+use crate::{Access, Pass, PlanError, Requirements, Shader, Tensor, Variant, workgroups};
+
+/// Invocations of a workgroup.
+const GROUP: usize = 64;
+/// Elements of a vector.
+const VECTOR: usize = 4;
+/// Multiply-adds of one unrolled loop body; more of them outgrow the instruction caches of the host's cores.
+const MOST_UNROLLED: usize = 1152;
+/// Filters with more columns, and longer strides, would unroll into too much.
+const MOST_COLUMNS: usize = 11;
+const MOST_STRIDE: usize = 4;
+
+/// Tiles of a dispatch: the shader's `quotient` is exact below 2²⁰, and the last workgroup may be ragged.
+const MOST_TILES: usize = (1 << 20) - GROUP;
+
+static SHADER: Shader = Shader {
+    name: NAME,
+    parts: &[
+        include_str!("../../../shaders/shared/index.wgsl"),
+        include_str!("../../../shaders/conv2d/params.wgsl"),
+        include_str!("../../../shaders/conv2d/direct.wgsl"),
+    ],
+    uniform: Conv2dParams::LAYOUT,
+};
+
+/// The padded copy needs no definitions: one module serves all.
+static PAD: Shader = Shader {
+    name: NAME,
+    parts: &[
+        include_str!("../../../shaders/shared/index.wgsl"),
+        include_str!("../../../shaders/conv2d/params.wgsl"),
+        include_str!("../../../shaders/conv2d/pad_rows.wgsl"),
+    ],
+    uniform: Conv2dParams::LAYOUT,
+};
+
+/// What one invocation computes, and how many lanes share the loading of its weights.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Direct {
+    pub(super) name: &'static str,
+    pub(super) out_channels: usize,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) lanes: usize,
+}
+
+/// The members of the family, those first that suit most shapes.
+const FAMILY: [Direct; 5] = [
+    Direct { name: "direct-16x2x4", out_channels: 16, rows: 2, columns: 4, lanes: 8 },
+    Direct { name: "direct-8x2x8", out_channels: 8, rows: 2, columns: 8, lanes: 8 },
+    Direct { name: "direct-8x2x4", out_channels: 8, rows: 2, columns: 4, lanes: 8 },
+    Direct { name: "direct-8x2x4-narrow", out_channels: 8, rows: 2, columns: 4, lanes: 4 },
+    Direct { name: "direct-8x2x4-alone", out_channels: 8, rows: 2, columns: 4, lanes: 0 },
+];
+
+impl Direct {
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        FAMILY.iter().find(|member| member.name == name)
+    }
+
+    /// The members that can compute a pass of `conv`.
+    pub(super) fn variants(conv: &Conv2d, pass: Pass) -> impl Iterator<Item = Variant> {
+        let Conv2d { kernel, stride, dilation, .. } = *conv;
+        let suits = match pass {
+            Pass::Forward | Pass::BackwardWeight => stride.h.max(stride.w) <= MOST_STRIDE,
+            Pass::BackwardInput => stride.h == 1 && stride.w == 1,
+            Pass::Update => false,
+        };
+        let suits = suits && dilation.h == 1 && dilation.w == 1 && kernel.w <= MOST_COLUMNS;
+        FAMILY.iter().filter(move |_| suits).map(move |member| Variant {
+            name: member.name,
+            pass,
+            requires: Requirements { subgroup_min: member.lanes as u32, software: true, ..Requirements::PORTABLE },
+        })
+    }
+
+    /// Rows of the filter that one loop body takes: all of a small filter, so that rows of pixels serve several.
+    pub(super) fn taps_h(&self, filter_h: usize, filter_w: usize) -> usize {
+        let results = self.out_channels * self.rows * self.columns;
+        if results * filter_h * filter_w <= MOST_UNROLLED { filter_h } else { 1 }
+    }
+
+    /// Tiles of a sample, for one block of channels.
+    fn tiles(&self, params: &Conv2dParams) -> usize {
+        (params.grid_w as usize).div_ceil(self.columns) * (params.grid_h as usize).div_ceil(self.rows)
+    }
+
+    /// Elements of a block of packed weights, which lanes load together.
+    fn block(&self, taps: usize) -> usize {
+        (self.out_channels * taps).next_multiple_of(VECTOR * self.lanes.max(1))
+    }
+}
+
+/// A copy of a picture whose first tap of the first result lies at its start: sides, and zeros before the first row
+/// and column of the picture (fewer than none where the first taps lie inside it).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Copied {
+    pub(super) channels: usize,
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) border_h: i64,
+    pub(super) border_w: i64,
+}
+
+impl Copied {
+    pub(super) const fn elements(&self) -> usize {
+        self.channels.saturating_mul(self.h).saturating_mul(self.w)
+    }
+}
+
+impl Planner<'_> {
+    pub(super) fn forward_direct(&mut self, direct: &Direct) -> Result<(), PlanError> {
+        let (conv, sides) = (self.conv, self.sides);
+        for rows in self.rows(2 * direct.block(sides.taps()) * sides.c)? {
+            let geometry = self.geometry(&rows);
+            let copied = copied(direct, &geometry, [conv.padding.h as i64, conv.padding.w as i64]);
+            let mut scratch = Scratch::default();
+            let packed = self.pack_rows(direct, &mut scratch, &rows, &geometry)?;
+            for samples in self.counted_samples(direct, &geometry, copied)? {
+                let x = self.x(SOURCE, Tensor::X, Access::Read, &samples);
+                let y = self.y(RESULT, Tensor::Y, Access::Write, &samples);
+                let b = self.bias(&rows);
+                let geometry = Conv2dParams { samples: samples.len() as u32, b_skip: b.skip, ..geometry };
+                let copy = self.pad_rows(&mut scratch.clone(), x, copied, &geometry)?;
+                let params = Conv2dParams { result_skip: y.skip, ..padded(&geometry, copied) };
+                let bindings = vec![b.binding, y.binding, read(SCRATCH, &copy), read(SCRATCH + 1, &packed)];
+                let groups = self.direct_groups(direct, &params)?;
+                self.push_direct(direct, "forward", &params, bindings, groups);
+            }
+        }
+        Ok(())
+    }
+
+    /// A correlation of `dy` with flipped filters. Where `w` is cut by rows, the first piece writes `dx` and the others
+    /// add to it.
+    pub(super) fn backward_input_direct(&mut self, direct: &Direct) -> Result<(), PlanError> {
+        let (conv, sides) = (self.conv, self.sides);
+        let down = phases(sides.h, sides.r, 1, conv.padding.h, 1);
+        let across = phases(sides.w, sides.s, 1, conv.padding.w, 1);
+        let (Some(down), Some(across)) = (down.first(), across.first()) else { return Ok(()) };
+        for rows in self.rows(2 * direct.block(sides.taps()) * sides.c.div_ceil(direct.out_channels))? {
+            let geometry = self.stride_one_geometry(&rows, down, across);
+            let copied = copied(direct, &geometry, [down.padding, across.padding]);
+            let mut scratch = Scratch::default();
+            let packed = self.pack_rows(direct, &mut scratch, &rows, &geometry)?;
+            for samples in self.counted_samples(direct, &geometry, copied)? {
+                let access = if rows.start == 0 { Access::Write } else { Access::ReadWrite };
+                let dy = self.y(SOURCE, Tensor::Dy, Access::Read, &samples);
+                let dx = self.x(RESULT, Tensor::Dx, access, &samples);
+                let geometry = Conv2dParams { samples: samples.len() as u32, ..geometry };
+                let copy = self.pad_rows(&mut scratch.clone(), dy, copied, &geometry)?;
+                let params = Conv2dParams { result_skip: dx.skip, ..padded(&geometry, copied) };
+                let bindings = vec![dx.binding, read(SCRATCH, &copy), read(SCRATCH + 1, &packed)];
+                let groups = self.direct_groups(direct, &params)?;
+                self.push_direct(direct, "backward_input", &params, bindings, groups);
+            }
+        }
+        Ok(())
+    }
+
+    fn stride_one_geometry(&self, rows: &Range<usize>, down: &Phase, across: &Phase) -> Conv2dParams {
+        // Where the copy lies is told by `Copied`; the padded sides of a phase are not used here.
+        self.phase_geometry(rows, super::plan::Padded::NONE, down, across)
+    }
+
+    /// Ranges of samples as [`Planner::samples`], with no more tiles than the shader can tell apart.
+    fn counted_samples(
+        &self,
+        direct: &Direct,
+        geometry: &Conv2dParams,
+        copied: Copied,
+    ) -> Result<Vec<Range<usize>>, PlanError> {
+        let fitting = self.samples(copied.elements())?;
+        let most = (MOST_TILES / direct.tiles(geometry)).max(1);
+        Ok(fitting.into_iter().flat_map(|range| every(range, most)).collect())
+    }
+
+    fn pack_rows(
+        &mut self,
+        direct: &Direct,
+        scratch: &mut Scratch,
+        rows: &Range<usize>,
+        geometry: &Conv2dParams,
+    ) -> Result<Range<usize>, PlanError> {
+        let (filter_h, filter_w) = (geometry.filter_h as usize, geometry.filter_w as usize);
+        let taps_h = direct.taps_h(filter_h, filter_w);
+        let depth = geometry.source_count as usize * (filter_h / taps_h);
+        let blocks = (geometry.result_count as usize).div_ceil(direct.out_channels) * depth;
+        let elements = blocks * direct.block(taps_h * filter_w);
+        let packed = self.scratch(scratch, elements)?;
+        let w = self.w(Tensor::W, Access::Read, rows);
+        let params = Conv2dParams { w_skip: w.skip, ..*geometry };
+        let groups = self.flat(elements)?;
+        let bindings = vec![w.binding, part(SCRATCH + 1, Access::Write, &packed)];
+        self.push_direct(direct, "pack_rows", &params, bindings, groups);
+        Ok(packed)
+    }
+
+    /// Copies the `source` of `geometry` with zeros around it, and returns where to.
+    pub(super) fn pad_rows(
+        &mut self,
+        scratch: &mut Scratch,
+        source: Bound,
+        copied: Copied,
+        geometry: &Conv2dParams,
+    ) -> Result<Range<usize>, PlanError> {
+        let copy = self.scratch(scratch, geometry.samples as usize * copied.elements())?;
+        let params = Conv2dParams { source_skip: source.skip, ..padded(geometry, copied) };
+        let groups = [self.dimension(copied.channels)?, self.dimension(geometry.samples as usize)?, 1];
+        let bindings = vec![source.binding, part(SCRATCH, Access::Write, &copy)];
+        self.push_expanded(&PAD, Vec::new(), "pad_rows", &params, bindings, groups);
+        Ok(copy)
+    }
+
+    /// An invocation for each tile of results, and a plane of workgroups for the channels of a tile.
+    fn direct_groups(&self, direct: &Direct, params: &Conv2dParams) -> Result<[u32; 3], PlanError> {
+        let tiles = params.samples as usize * direct.tiles(params);
+        let [x, y, _] = workgroups(NAME, tiles.div_ceil(GROUP), self.limits)?;
+        let planes = (params.result_count as usize).div_ceil(direct.out_channels);
+        Ok([x, y, dimension(NAME, planes, self.limits)?])
+    }
+
+    fn push_direct(
+        &mut self,
+        direct: &Direct,
+        entry: &'static str,
+        params: &Conv2dParams,
+        bindings: Vec<crate::Binding>,
+        groups: [u32; 3],
+    ) {
+        let taps_h = direct.taps_h(params.filter_h as usize, params.filter_w as usize);
+        let aligned = params.result_w.is_multiple_of(4) && params.result_skip.is_multiple_of(4);
+        let definitions = vec![
+            ("OUT_CHANNELS", direct.out_channels as u32),
+            ("ROWS", direct.rows as u32),
+            ("COLUMNS", direct.columns as u32),
+            ("TAPS_H", taps_h as u32),
+            ("TAPS_W", params.filter_w),
+            ("STRIDE_H", params.stride_h),
+            ("STRIDE_W", params.stride_w),
+            ("LANES", direct.lanes as u32),
+            ("ROW_LOOP", u32::from(taps_h < params.filter_h as usize)),
+            ("ALIGNED", u32::from(aligned)),
+        ];
+        self.push_expanded(&SHADER, definitions, entry, params, bindings, groups);
+    }
+}
+
+/// The copy that the tiles of `direct` read for the whole grid of `geometry`.
+pub(super) fn copied(direct: &Direct, geometry: &Conv2dParams, [border_h, border_w]: [i64; 2]) -> Copied {
+    let reach = |grid: u32, block: usize, stride: u32, filter: u32| {
+        ((grid as usize).next_multiple_of(block) - 1) * stride as usize + filter as usize
+    };
+    let w = reach(geometry.grid_w, direct.columns, geometry.stride_w, geometry.filter_w);
+    Copied {
+        channels: geometry.source_count as usize,
+        h: reach(geometry.grid_h, direct.rows, geometry.stride_h, geometry.filter_h),
+        // Tiles read whole vectors; that of the last one may go beyond its last tap.
+        w: w.next_multiple_of(VECTOR),
+        border_h,
+        border_w,
+    }
+}
+
+pub(super) fn padded(geometry: &Conv2dParams, copied: Copied) -> Conv2dParams {
+    Conv2dParams {
+        // Negative borders wrap, as the shader's indices do.
+        padding_h: copied.border_h as u32,
+        padding_w: copied.border_w as u32,
+        padded_h: copied.h as u32,
+        padded_w: copied.w as u32,
+        ..*geometry
+    }
+}
