@@ -53,6 +53,17 @@ impl Items<'_> {
     }
 }
 
+/// Refuses a number of elements that vectors of 4 do not divide.
+///
+/// # Errors
+/// Where there is a remainder.
+pub(crate) fn whole_vectors(operation: &'static str, variant: &'static str, elements: usize) -> Result<(), PlanError> {
+    if elements.is_multiple_of(4) {
+        return Ok(());
+    }
+    Err(PlanError::Unsuited { operation, variant, why: format!("{elements} elements are not whole vectors of 4") })
+}
+
 fn fits(operation: &'static str, used: Use, elements: usize, limits: &Limits) -> Result<(), PlanError> {
     let needed = 4 * elements as u64;
     if needed <= limits.binding_bytes {

@@ -42,6 +42,19 @@ static SHADER: Shader = Shader {
     uniform: MaxPool2dParams::LAYOUT,
 };
 
+/// For windows that neither overlap nor leave anything out.
+static TILES: Shader = Shader {
+    name: NAME,
+    parts: &[
+        include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/max_pool2d/tiles.wgsl"),
+    ],
+    uniform: MaxPool2dParams::LAYOUT,
+};
+/// Elements of a window beyond which an invocation of that kernel would hold too much.
+const LARGEST_TILE: usize = 16;
+
 /// The line in the list of operations.
 pub static ENTRY: Entry = Entry {
     name: NAME,
@@ -84,6 +97,18 @@ impl MaxPool2d {
         let Attributes { kernel, stride, padding, dilation, ceil_mode } = attributes::parse(NAME, attributes)?;
         let window = Window { kernel, stride: stride.unwrap_or(kernel), padding, dilation, ceil_mode };
         Ok(Self { window: window.checked(NAME)? })
+    }
+
+    /// The kernel for windows that neither overlap nor leave anything out.
+    fn tiles(&self, pass: Pass, input: Shape, output: Shape) -> Result<Kernel, PlanError> {
+        let Pair { h: r, w: s } = self.window.kernel;
+        if [output.h * r, output.w * s] != [input.h, input.w] || !output.w.is_multiple_of(4) {
+            let why = format!("{}×{} is not covered by whole vectors of windows of {r}×{s}", input.h, input.w);
+            return Err(PlanError::Unsuited { operation: NAME, variant: "tiles", why });
+        }
+        let definitions = [("R", r), ("S", s), ("P", output.h), ("Q", output.w)];
+        let definitions = definitions.map(|(name, value)| (name, value as u32)).to_vec();
+        Ok(Kernel { shader: &TILES, entry: pass.name(), definitions, constants: Vec::new() })
     }
 
     /// The place of the maximum of the window at p, q; `plane` is H×W.
@@ -137,10 +162,13 @@ impl Operation for MaxPool2d {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        vec![Variant { name: "gather", pass, requires: Requirements::PORTABLE }]
+        let Window { kernel, stride, padding, dilation, .. } = self.window;
+        let apart = kernel == stride && padding == zero() && dilation == one() && kernel.h * kernel.w <= LARGEST_TILE;
+        let names = if apart { &["tiles", "gather"][..] } else { &["gather"] };
+        names.iter().map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).collect()
     }
 
-    fn plan(&self, pass: Pass, _: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
+    fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
         let Problem { n, input } = problem;
         let output = self.output(input)?;
         for used in self.tensors(pass) {
@@ -153,10 +181,13 @@ impl Operation for MaxPool2d {
         let mut constants = self.window.constants(input, output);
         constants.push(("DILATION_H", self.window.dilation.h as f64));
         constants.push(("DILATION_W", self.window.dilation.w as f64));
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants };
-        let items = Items { kernel, count: n * input.c, cut: &cut, whole: &[] };
         let uniform = |range: &Range<usize>| MaxPool2dParams { elements: (range.len() * written) as u32 };
-        let dispatches = items.dispatches(limits, |planes| (planes * written).div_ceil(256), uniform)?;
+        let (kernel, a_workgroup) = match variant.name {
+            "tiles" => (self.tiles(pass, input, output)?, 64 * 4 * written / outer),
+            _ => (Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants }, 256),
+        };
+        let items = Items { kernel, count: n * input.c, cut: &cut, whole: &[] };
+        let dispatches = items.dispatches(limits, |planes| (planes * written).div_ceil(a_workgroup), uniform)?;
         Ok(Plan { dispatches, workspace: 0 })
     }
 
@@ -218,6 +249,9 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
 }
 
 fn generate(random: &mut Random) -> Case {
+    if random.chance(0.25) {
+        return generate_apart(random);
+    }
     loop {
         let pair = |random: &mut Random, low, high| Pair { h: random.integer(low, high), w: random.integer(low, high) };
         let kernel = pair(random, 1, 5);
@@ -238,6 +272,14 @@ fn generate(random: &mut Random) -> Case {
             return case(pool, Problem { n, input });
         }
     }
+}
+
+/// Windows that neither overlap nor leave anything out, four or more in a row: some variants want them.
+fn generate_apart(random: &mut Random) -> Case {
+    let kernel = Pair { h: random.integer(1, 4), w: random.integer(1, 4) };
+    let window = Window { kernel, stride: kernel, padding: zero(), dilation: one(), ceil_mode: random.chance(0.5) };
+    let input = Shape::new(random.integer(1, 9), kernel.h * random.integer(1, 5), kernel.w * 4 * random.integer(1, 3));
+    case(MaxPool2d { window }, Problem { n: random.integer(1, 4), input })
 }
 
 fn case(pool: MaxPool2d, problem: Problem) -> Case {

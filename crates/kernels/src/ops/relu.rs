@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::attributes;
-use super::items::Items;
+use super::items::{Items, whole_vectors};
 use crate::uniform::uniform;
 use crate::{
     AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
@@ -32,6 +32,17 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/index.wgsl"),
         include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/relu.wgsl"),
+    ],
+    uniform: ReluParams::LAYOUT,
+};
+
+/// Four elements at a time.
+static VECTORS: Shader = Shader {
+    name: NAME,
+    parts: &[
+        include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/relu/vectors.wgsl"),
     ],
     uniform: ReluParams::LAYOUT,
 };
@@ -74,14 +85,22 @@ impl Operation for Relu {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        vec![Variant { name: "elementwise", pass, requires: Requirements::PORTABLE }]
+        ["vectors", "elementwise"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).to_vec()
     }
 
-    fn plan(&self, pass: Pass, _: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
+    fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
         let cut: Vec<_> = self.tensors(pass).into_iter().map(|used| (used, 1)).collect();
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants: Vec::new() };
-        let items = Items { kernel, count: self.elements(Tensor::X, problem)?, cut: &cut, whole: &[] };
-        let groups = |elements: usize| elements.div_ceil(ELEMENTS_A_WORKGROUP);
+        let count = self.elements(Tensor::X, problem)?;
+        let (shader, a_workgroup) = match variant.name {
+            "vectors" => (&VECTORS, 4 * ELEMENTS_A_WORKGROUP),
+            _ => (&SHADER, ELEMENTS_A_WORKGROUP),
+        };
+        if variant.name == "vectors" {
+            whole_vectors(NAME, variant.name, count)?;
+        }
+        let kernel = Kernel { shader, entry: pass.name(), definitions: Vec::new(), constants: Vec::new() };
+        let items = Items { kernel, count, cut: &cut, whole: &[] };
+        let groups = |elements: usize| elements.div_ceil(a_workgroup);
         let dispatches = items.dispatches(limits, groups, |range| ReluParams { elements: range.len() as u32 })?;
         Ok(Plan { dispatches, workspace: 0 })
     }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::attributes;
-use super::items::Items;
+use super::items::{Items, whole_vectors};
 use crate::uniform::uniform;
 use crate::{
     AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
@@ -20,6 +20,8 @@ use crate::{
 };
 
 const NAME: &str = "sgd";
+/// As the shader says.
+const ELEMENTS_A_WORKGROUP: usize = 1024;
 
 uniform! {
     /// What a dispatch is told.
@@ -43,6 +45,17 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/index.wgsl"),
         include_str!("../../shaders/shared/scalars.wgsl"),
         include_str!("../../shaders/sgd.wgsl"),
+    ],
+    uniform: SgdParams::LAYOUT,
+};
+
+/// Four elements at a time.
+static VECTORS: Shader = Shader {
+    name: NAME,
+    parts: &[
+        include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/scalars.wgsl"),
+        include_str!("../../shaders/sgd/vectors.wgsl"),
     ],
     uniform: SgdParams::LAYOUT,
 };
@@ -127,16 +140,24 @@ impl Operation for Sgd {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        vec![Variant { name: "elementwise", pass, requires: Requirements::PORTABLE }]
+        ["vectors", "elementwise"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).to_vec()
     }
 
-    fn plan(&self, pass: Pass, _: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
+    fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
         if pass != Pass::Update {
             return Ok(Plan::default());
         }
         let cut = [Tensor::W, Tensor::Dw, Tensor::V].map(|tensor| (Use::update(tensor), 1));
         let whole = [(Use::read(Tensor::Scalars), Scalars::ELEMENTS)];
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants: Vec::new() };
+        let count = self.elements(Tensor::W, problem)?;
+        let (shader, a_workgroup) = match variant.name {
+            "vectors" => (&VECTORS, 4 * ELEMENTS_A_WORKGROUP),
+            _ => (&SHADER, ELEMENTS_A_WORKGROUP),
+        };
+        if variant.name == "vectors" {
+            whole_vectors(NAME, variant.name, count)?;
+        }
+        let kernel = Kernel { shader, entry: pass.name(), definitions: Vec::new(), constants: Vec::new() };
         let uniform = |range: &Range<usize>| SgdParams {
             elements: range.len() as u32,
             momentum: self.momentum as f32,
@@ -144,8 +165,9 @@ impl Operation for Sgd {
             weight_decay: self.weight_decay as f32,
             nesterov: u32::from(self.nesterov),
         };
-        let items = Items { kernel, count: self.elements(Tensor::W, problem)?, cut: &cut, whole: &whole };
-        Ok(Plan { dispatches: items.dispatches(limits, |elements| elements.div_ceil(1024), uniform)?, workspace: 0 })
+        let items = Items { kernel, count, cut: &cut, whole: &whole };
+        let groups = |elements: usize| elements.div_ceil(a_workgroup);
+        Ok(Plan { dispatches: items.dispatches(limits, groups, uniform)?, workspace: 0 })
     }
 
     fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError> {
