@@ -40,16 +40,11 @@ struct Adapter {
 
 impl Adapter {
     fn of(info: &DeviceInfo) -> Self {
-        // A list numbers adapters of one name.
-        let name = match info.name.rsplit_once(" #") {
-            Some((name, number)) if number.parse::<usize>().is_ok() => name,
-            _ => &info.name,
-        };
         Self {
             backend: info.identity.backend.clone(),
             vendor: info.vendor_id,
             device: info.device_id,
-            name: name.to_owned(),
+            name: info.model().to_owned(),
             driver: info.driver.clone(),
             driver_info: info.driver_info.clone(),
         }
@@ -244,8 +239,10 @@ mod tests {
         assert_eq!(cache.load().into_keys().collect::<Vec<_>>(), [class(8), class(16)]);
         let mut twin = info.clone();
         (twin.name, twin.identity.address) = ("reference #2".into(), "elsewhere".into());
+        assert!(twin.is_like(&info));
         assert_eq!(Cache::new(Some(folder.path()), &twin).load().len(), 2);
         twin.driver_info = "another version".into();
+        assert!(!twin.is_like(&info));
         assert!(Cache::new(Some(folder.path()), &twin).load().is_empty());
         // Without a folder nothing is kept, and nothing fails.
         let nowhere = Cache::new(None, &info);
