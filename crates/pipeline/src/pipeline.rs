@@ -175,7 +175,7 @@ impl Pipeline {
         ranges: &[Range<usize>],
         options: &PipelineOptions,
     ) -> Result<Vec<Vec<Task>>, PipelineError> {
-        let (loss, optimiser) = loss_and_optimiser(options.optimiser)?;
+        let [loss, optimiser] = loss_and_optimiser(options.optimiser)?;
         let whole = microbatches(options.batch, options.microbatches);
         // As equal as possible: there are two sizes at most.
         let mut sizes: Vec<_> = whole.first().into_iter().chain(whole.last()).map(ExactSizeIterator::len).collect();
@@ -383,10 +383,10 @@ impl Drop for Pipeline {
     }
 }
 
-/// The operations that every model has besides its layers.
+/// The operations that every model has besides its layers: the loss, the optimiser.
 pub(crate) fn loss_and_optimiser(
     Optimiser { momentum, weight_decay, nesterov }: Optimiser,
-) -> Result<(Arc<dyn Operation>, Arc<dyn Operation>), PipelineError> {
+) -> Result<[Arc<dyn Operation>; 2], PipelineError> {
     let operation = |name: &str, attributes: serde_json::Value| {
         let entry =
             ops::find(name).ok_or_else(|| PipelineError::Parameters(format!("there is no operation {name}")))?;
@@ -395,7 +395,7 @@ pub(crate) fn loss_and_optimiser(
             .map_err(|error| PipelineError::Parameters(error.to_string()))
     };
     let sgd = json!({"learning_rate": 0.0, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov});
-    Ok((operation("softmax_cross_entropy", json!({}))?, operation("sgd", sgd)?))
+    Ok([operation("softmax_cross_entropy", json!({}))?, operation("sgd", sgd)?])
 }
 
 fn build_stages(
@@ -404,7 +404,7 @@ fn build_stages(
     schedule: &Schedule,
     options: &PipelineOptions,
 ) -> Result<Vec<Stage>, PipelineError> {
-    let (loss, optimiser) = loss_and_optimiser(options.optimiser)?;
+    let [loss, optimiser] = loss_and_optimiser(options.optimiser)?;
     let count = stages.len();
     let samples = microbatches(options.batch, options.microbatches).first().map_or(0, ExactSizeIterator::len);
     stages
@@ -425,7 +425,7 @@ fn build_stages(
                 loss: Arc::clone(&loss),
                 optimiser: Arc::clone(&optimiser),
             };
-            Stage::new(model, range, executor, stage)
+            Stage::new(model, range, executor, &stage)
         })
         .collect()
 }

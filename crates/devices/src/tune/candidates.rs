@@ -18,39 +18,50 @@ pub(super) struct Candidate {
 }
 
 /// The candidates of a task.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Candidates {
-    /// Those that are not excluded, the most promising first; ties stay in the operation's own order.
-    pub(super) ranked: Vec<Candidate>,
+#[derive(Debug)]
+pub(super) struct Candidates<'a> {
+    task: &'a Task,
+    /// Those that are not excluded, in the operation's own order.
+    plans: Vec<(Variant, Plan)>,
     /// Of everything that would be compiled, excluded or not: another text, variant or constant gives another.
     pub(super) fingerprint: u64,
 }
 
-impl Candidates {
-    pub(super) fn of(task: &Task, limits: &Limits, selection: &Selection, atlas: &mut Atlas) -> Self {
+impl<'a> Candidates<'a> {
+    pub(super) fn of(task: &'a Task, limits: &Limits, selection: &Selection) -> Self {
         let Task { operation, pass, problem } = task;
-        let work = operation.work(*pass, *problem).unwrap_or_default();
         let mut fingerprint = Fingerprint::default();
-        let mut ranked = Vec::new();
-        for variant in operation.variants(*pass).iter().filter(|variant| variant.requires.hold(limits)) {
-            let Ok(plan) = operation.plan(*pass, variant, *problem, limits) else { continue };
-            fingerprint.add_plan(variant, &plan);
+        let mut plans = Vec::new();
+        for variant in operation.variants(*pass).into_iter().filter(|variant| variant.requires.hold(limits)) {
+            let Ok(plan) = operation.plan(*pass, &variant, *problem, limits) else { continue };
+            fingerprint.add_plan(&variant, &plan);
             if !selection.excludes(operation.name(), *pass, variant.name) {
-                let seconds = cost::seconds(variant, &plan, *pass, work, limits, atlas);
-                ranked.push(Candidate { variant: variant.name, seconds });
+                plans.push((variant, plan));
             }
         }
+        Self { task, plans, fingerprint: fingerprint.0 }
+    }
+
+    /// The most promising first; ties stay in the operation's own order.
+    pub(super) fn ranked(&self, limits: &Limits, atlas: &mut Atlas) -> Vec<Candidate> {
+        let Task { operation, pass, problem } = self.task;
+        let work = operation.work(*pass, *problem).unwrap_or_default();
+        let mut candidate = |(variant, plan): &(Variant, Plan)| Candidate {
+            variant: variant.name,
+            seconds: cost::seconds(variant, plan, *pass, work, limits, atlas),
+        };
+        let mut ranked: Vec<_> = self.plans.iter().map(&mut candidate).collect();
         ranked.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
-        Self { ranked, fingerprint: fingerprint.0 }
+        ranked
     }
 
     /// Whether there is anything to choose.
     pub(super) fn leave_a_choice(&self) -> bool {
-        self.ranked.len() > 1
+        self.plans.len() > 1
     }
 
     pub(super) fn find(&self, name: &str) -> Option<&'static str> {
-        self.ranked.iter().map(|candidate| candidate.variant).find(|variant| *variant == name)
+        self.plans.iter().map(|(variant, _)| variant.name).find(|variant| *variant == name)
     }
 }
 

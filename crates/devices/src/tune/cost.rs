@@ -120,15 +120,15 @@ mod tests {
     /// The variants of a layer's pass, the most promising first.
     fn ranked(
         name: &str,
-        attributes: serde_json::Value,
+        attributes: &serde_json::Value,
         pass: Pass,
         problem: Problem,
         limits: &Limits,
     ) -> Vec<&'static str> {
-        let operation = (ops::find(name).unwrap().from_attributes)(&attributes).unwrap().into();
+        let operation = (ops::find(name).unwrap().from_attributes)(attributes).unwrap().into();
         let task = Task { operation, pass, problem };
-        let candidates = Candidates::of(&task, limits, &Selection::default(), &mut Atlas::default());
-        candidates.ranked.iter().map(|candidate| candidate.variant).collect()
+        let candidates = Candidates::of(&task, limits, &Selection::default());
+        candidates.ranked(limits, &mut Atlas::default()).iter().map(|candidate| candidate.variant).collect()
     }
 
     fn host() -> Limits {
@@ -142,10 +142,10 @@ mod tests {
         for limits in [host(), Limits::PORTABLE] {
             for pass in [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight] {
                 let problem = Problem { n: 32, input: Shape::new(32, 32, 32) };
-                let found = ranked("conv2d", conv.clone(), pass, problem, &limits);
+                let found = ranked("conv2d", &conv, pass, problem, &limits);
                 assert_eq!(found.last(), Some(&"naive"), "conv2d/{pass}: {found:?}");
                 let problem = Problem { n: 64, input: Shape::vector(2048) };
-                let found = ranked("linear", linear.clone(), pass, problem, &limits);
+                let found = ranked("linear", &linear, pass, problem, &limits);
                 assert_ne!(found.first(), Some(&"naive"), "linear/{pass}: {found:?}");
             }
         }
@@ -156,7 +156,7 @@ mod tests {
         let conv = serde_json::json!({"out_channels": 64, "kernel": 3, "padding": 1});
         let operation = (ops::find("conv2d").unwrap().from_attributes)(&conv).unwrap();
         let problem = Problem { n: 32, input: Shape::new(32, 32, 32) };
-        let first = ranked("conv2d", conv, Pass::Forward, problem, &host())[0];
+        let first = ranked("conv2d", &conv, Pass::Forward, problem, &host())[0];
         let variants = operation.variants(Pass::Forward);
         assert!(variants.iter().any(|variant| variant.name == first && variant.requires.software), "{first}");
     }

@@ -1,11 +1,12 @@
 //! The tasks of a run on one kind of adapter: what the cache knows, then what must be measured.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::anatomy::Atlas;
 use super::bench::{Bench, Verdict};
 use super::cache::Found;
-use super::candidates::Candidates;
+use super::candidates::{Candidate, Candidates};
 use super::{Opener, Task, Tuning, TuningReport, WrongVariant};
 use crate::selection::{Selection, ShapeClass};
 use crate::{DeviceError, DeviceInfo, Executor};
@@ -13,12 +14,16 @@ use crate::{DeviceError, DeviceInfo, Executor};
 /// How many right candidates `quick` times at most.
 const QUICK: usize = 3;
 
+/// After this time `quick` takes the first right one for what is left.
+const QUICK_BUDGET: Duration = Duration::from_secs(12);
+
 /// `quick` leaves out what the cost model takes to be so many times slower than its best.
 const NOT_WORTH_TRYING: f64 = 4.0;
 
 /// One kind of adapter being tuned.
 pub(super) struct Session<'a> {
     effort: Tuning,
+    started: Instant,
     info: &'a DeviceInfo,
     open: Opener<'a>,
     device: Option<Box<dyn Executor>>,
@@ -31,6 +36,7 @@ impl<'a> Session<'a> {
     pub(super) fn new(effort: Tuning, info: &'a DeviceInfo, open: Opener<'a>) -> Self {
         Self {
             effort,
+            started: Instant::now(),
             info,
             open,
             device: None,
@@ -45,8 +51,8 @@ impl<'a> Session<'a> {
         (self.selection, self.report)
     }
 
-    fn candidates(&mut self, task: &Task) -> Candidates {
-        Candidates::of(task, &self.info.limits, &self.selection, &mut self.atlas)
+    fn candidates<'t>(&self, task: &'t Task) -> Candidates<'t> {
+        Candidates::of(task, &self.info.limits, &self.selection)
     }
 
     /// Takes from the cache what still holds for these tasks: first what is wrong, then what is fastest.
@@ -84,22 +90,20 @@ impl<'a> Session<'a> {
             for (class, &task) in tasks {
                 let candidates = self.candidates(task);
                 let choice = found.get(class).and_then(|found| candidates.find(&found.choice));
-                let chosen = match choice {
-                    Some(choice) => Some(choice),
-                    None if candidates.leave_a_choice() => {
-                        let judged = self.judge(task, class)?;
-                        let choice = judged.as_ref().and_then(|found| candidates.find(&found.choice));
-                        if let Some(judged) = judged {
-                            new.insert(class.clone(), judged.clone());
-                            found.insert(class.clone(), judged);
-                        }
-                        choice
-                    }
-                    None => None,
-                };
-                if let Some(variant) = chosen {
-                    self.selection.choose(class.clone(), variant);
+                if let Some(choice) = choice {
+                    self.selection.choose(class.clone(), choice);
+                    continue;
                 }
+                let judged = if candidates.leave_a_choice() { self.judge(task, class)? } else { None };
+                let Some(mut judged) = judged else { continue };
+                if let Some(choice) = candidates.find(&judged.choice) {
+                    self.selection.choose(class.clone(), choice);
+                }
+                if let Some(before) = found.remove(class) {
+                    judged.wrong.extend(before.wrong);
+                }
+                new.insert(class.clone(), judged.clone());
+                found.insert(class.clone(), judged);
             }
             if self.selection.excluded().count() == excluded_before {
                 break;
@@ -115,6 +119,8 @@ impl<'a> Session<'a> {
         let mut wrong = BTreeMap::new();
         loop {
             let candidates = self.candidates(task);
+            let ranked = candidates.ranked(&self.info.limits, &mut self.atlas);
+            tracing::debug!(kernel = task.name(), ?ranked, "candidates");
             let device = match self.device.take() {
                 Some(device) => device,
                 None => (self.open)()?,
@@ -128,7 +134,7 @@ impl<'a> Session<'a> {
                 }
                 Err((_, error)) => return Err(error),
             };
-            let Some(()) = self.examine(task, &candidates, &mut bench, &mut wrong)? else { continue };
+            let Some(()) = self.examine(task, &ranked, &mut bench, &mut wrong)? else { continue };
             let times = bench.race()?;
             self.device = Some(bench.close());
             let Some(&(choice, _)) = times.iter().min_by_key(|(_, time)| *time) else {
@@ -148,15 +154,15 @@ impl<'a> Session<'a> {
     fn examine(
         &mut self,
         task: &Task,
-        candidates: &Candidates,
+        ranked: &[Candidate],
         bench: &mut Bench,
         wrong: &mut BTreeMap<String, String>,
     ) -> Result<Option<()>, DeviceError> {
-        let best = candidates.ranked.first().map_or(0.0, |candidate| candidate.seconds);
-        for candidate in &candidates.ranked {
-            let enough = self.effort == Tuning::Quick
-                && (bench.right() >= QUICK || (bench.right() > 0 && candidate.seconds > NOT_WORTH_TRYING * best));
-            if enough {
+        let best = ranked.first().map_or(0.0, |candidate| candidate.seconds);
+        for candidate in ranked {
+            let most = if self.started.elapsed() < QUICK_BUDGET { QUICK } else { 1 };
+            let hopeless = bench.right() > 0 && candidate.seconds > NOT_WORTH_TRYING * best;
+            if self.effort == Tuning::Quick && (hopeless || bench.right() >= most) {
                 break;
             }
             let verdict = bench.examine(candidate.variant)?;

@@ -65,7 +65,7 @@ impl Stage {
         model: &Sequential,
         range: Range<usize>,
         mut executor: Box<dyn Executor>,
-        options: StageOptions,
+        options: &StageOptions,
     ) -> Result<Self, PipelineError> {
         let index = options.index;
         let on_device = |source| PipelineError::Device { stage: index, source };

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn the_tasks_are_what_the_programs_run() {
         let optimiser = Optimiser { momentum: 0.9, weight_decay: 0.0, nesterov: false };
-        let (loss, optimiser) = loss_and_optimiser(optimiser).unwrap();
+        let [loss, optimiser] = loss_and_optimiser(optimiser).unwrap();
         for name in ["lenet5", "cnn-small"] {
             let model = built_in(name).unwrap();
             let end = model.layers.len();
