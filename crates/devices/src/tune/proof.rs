@@ -112,9 +112,18 @@ fn sizes(task: &Task, limits: &Limits) -> (usize, usize) {
     };
     let run = if limits.software { within(work.flops, HOST_WORK) } else { n };
     let checked = within(work.flops.max(work.bytes), REFERENCE_WORK).min(run);
-    let product = task.operation.tensors(task.pass).iter().all(|used| OF_PRODUCTS.contains(&used.tensor));
-    // An update has one sample whatever its size.
-    if product && task.pass != Pass::Update { (run, checked) } else { (checked, checked) }
+    if is_product(task.operation.as_ref(), task.pass) { (run, checked) } else { (checked, checked) }
+}
+
+/// Whether the pass is taken for a product: it has weights, or their gradient, and touches nothing else than products
+/// do.
+fn is_product(operation: &dyn Operation, pass: Pass) -> bool {
+    let uses = operation.tensors(pass);
+    let touches = |tensors: &[Tensor]| uses.iter().any(|used| tensors.contains(&used.tensor));
+    // An update has weights and no samples.
+    pass != Pass::Update
+        && touches(&[Tensor::W, Tensor::Dw])
+        && uses.iter().all(|used| OF_PRODUCTS.contains(&used.tensor))
 }
 
 /// `count` of `n` samples, the first and the last among them.
@@ -146,8 +155,8 @@ fn gathered(given: &Words, n: usize, samples: &[usize]) -> Words {
     given.iter().map(some).collect()
 }
 
-/// Random values for what the pass reads. What an earlier pass of the operation writes is computed from them: indices
-/// of maxima, for one, cannot be drawn.
+/// Random values for what the pass reads. Of a product they are all drawn; for other operations, what an earlier pass
+/// writes is computed: indices of maxima, for one, cannot be drawn.
 fn inputs(executor: &dyn Executor, case: &Case, pass: Pass) -> Result<Words, DeviceError> {
     let mut random = Random::new(0x7E57);
     let mut known = Words::new();
@@ -155,7 +164,7 @@ fn inputs(executor: &dyn Executor, case: &Case, pass: Pass) -> Result<Words, Dev
     let reads = |pass: Pass| -> Vec<Tensor> {
         operation.tensors(pass).iter().filter(|used| used.access.reads()).map(|used| used.tensor).collect()
     };
-    for earlier in Pass::ALL.into_iter().filter(|&earlier| earlier < pass) {
+    for earlier in Pass::ALL.into_iter().filter(|&earlier| earlier < pass && !is_product(operation, pass)) {
         let uses = operation.tensors(earlier);
         if !uses.iter().any(|used| used.access == Access::Write && reads(pass).contains(&used.tensor)) {
             continue;
@@ -195,8 +204,13 @@ fn draw(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use brigade_kernels::{Shape, ops};
+
     use super::*;
+    use crate::ReferenceExecutor;
+    use crate::trial::inner;
 
     #[test]
     fn the_first_and_the_last_sample_are_among_those_compared() {
@@ -212,5 +226,49 @@ mod tests {
         assert_eq!(rows(&words, 3, &[0, 2]), [1, 2, 5, 6]);
         keep(&mut words, 3, &[0, 2]);
         assert_eq!(words, [1, 2, 0, 0, 5, 6]);
+    }
+
+    /// A layer's pass over `n` samples, big enough that the reference leaves some out.
+    fn product(pass: Pass, n: usize) -> Task {
+        let attributes = serde_json::json!({"out_channels": 32, "kernel": 5, "padding": 2});
+        let operation = (ops::find("conv2d").unwrap().from_attributes)(&attributes).unwrap().into();
+        Task { operation, pass, problem: Problem { n, input: Shape::new(32, 40, 40) } }
+    }
+
+    #[test]
+    fn what_the_reference_gives_in_full_passes_where_few_samples_are_compared() {
+        let executor = ReferenceExecutor::new();
+        for pass in [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight] {
+            let proof = Proof::new(&executor, &product(pass, 3)).unwrap();
+            let (ran, compared) = proof.sizes();
+            assert!(compared < ran && ran == 3, "{pass}: {compared} of {ran}");
+            let Task { operation, pass, problem } = &proof.task;
+            let case = Case { operation: operation.clone(), problem: *problem, scalars: Scalars::new() };
+            let given: Words = proof
+                .before
+                .iter()
+                .map(|(used, words)| {
+                    let elements = operation.elements(used.tensor, *problem).unwrap();
+                    (used.tensor, inner(words.clone(), elements))
+                })
+                .collect();
+            let uses = operation.tensors(*pass);
+            let mut got = Words::new();
+            for (tensor, values) in reference(&executor, &case, *pass, &uses, &given).unwrap() {
+                let mut words = vec![0; values.len()];
+                to_words(&values, ElementType::F32, &mut words);
+                got.insert(tensor, words);
+            }
+            let (tensor, deviation) = proof.compare(&got).unwrap();
+            assert!(deviation.holds(), "{pass}: {tensor} {deviation:?}");
+            // A sample that was never written is noticed, compared or not.
+            if *pass != Pass::BackwardWeight {
+                for words in got.values_mut() {
+                    let middle = words.len() / 2;
+                    words[middle] = f32::NAN.to_bits();
+                }
+                assert!(!proof.compare(&got).unwrap().1.holds());
+            }
+        }
     }
 }
