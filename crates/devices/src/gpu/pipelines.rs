@@ -99,8 +99,10 @@ impl Pipelines {
 fn module(gpu: &Gpu, (shader, definitions): &Module, checked: bool) -> Result<wgpu::ShaderModule, DeviceError> {
     let label = format!("shader {}", shader.name);
     let source = sources::source(shader, definitions).map_err(|error| gpu.validation(&label, &error))?;
-    let descriptor =
-        wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.as_ref().into()) };
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(shader.name),
+        source: wgpu::ShaderSource::Wgsl(source.as_ref().into()),
+    };
     let make = || {
         if checked {
             return gpu.device.create_shader_module(descriptor);

@@ -100,7 +100,8 @@ fn other(@builtin(local_invocation_index) lane: u32) { y[lane] = 1.0; }
     #[test]
     fn sizes_and_workgroup_memory_are_those_of_the_entry_point() {
         let mut atlas = Atlas::default();
-        let mut of = |entry, constants| atlas.anatomy(&Kernel { shader: &SHADER, entry, definitions: Vec::new(), constants });
+        let mut of =
+            |entry, constants| atlas.anatomy(&Kernel { shader: &SHADER, entry, definitions: Vec::new(), constants });
         assert_eq!(of("forward", vec![]), Anatomy { invocations: 64, shares: true });
         assert_eq!(of("forward", vec![("lanes", 8.0)]), Anatomy { invocations: 16, shares: true });
         assert_eq!(of("other", vec![]), Anatomy { invocations: 64, shares: false });
