@@ -1,9 +1,9 @@
 //! Tuning: which variant of each kernel is the fastest on an adapter, found by holding the candidates against the
 //! reference and then timing them, and kept on disk.
 //!
-//! `session` goes through the tasks of a run. `candidates` says what could be used and in which order it is worth trying, by the model in `cost` (which asks
-//! `anatomy` what an entry point is made of); `proof` has the data and what they must give; `bench` runs; `cache` is
-//! the file.
+//! `search` goes through the tasks of a run. `candidates` says what could be used and in which order it is worth
+//! trying, by the model in `cost` (which asks `anatomy` what an entry point is made of); `proof` has the data and what
+//! they must give; `bench` runs; `cache` is the file.
 
 mod anatomy;
 mod bench;
@@ -11,7 +11,7 @@ mod cache;
 mod candidates;
 mod cost;
 mod proof;
-mod session;
+mod search;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ use brigade_kernels::{Operation, Pass, Problem};
 use serde::{Deserialize, Serialize};
 
 use self::cache::Cache;
-use self::session::Session;
+use self::search::Search;
 use crate::selection::{Selection, ShapeClass};
 use crate::{DeviceError, DeviceInfo, Executor, Kind};
 
@@ -175,14 +175,14 @@ impl Tuner {
         }
         let started = Instant::now();
         let cache = Cache::new(self.folder.as_deref(), info);
-        let mut session = Session::new(self.effort, info, open);
+        let mut search = Search::new(self.effort, info, open);
         let tasks: BTreeMap<ShapeClass, &Task> = tasks.iter().rev().map(|task| (task.class(), task)).collect();
-        let known = session.recall(&tasks, cache.load());
-        let new = session.measure(&tasks, known)?;
+        let known = search.recall(&tasks, cache.load());
+        let new = search.measure(&tasks, known)?;
         if !new.is_empty() {
             cache.add(&new);
         }
-        let (selection, mut report) = session.finish();
+        let (selection, mut report) = search.finish();
         report.elapsed = started.elapsed();
         tracing::debug!(device = info.name, "{report}");
         for (class, variant) in selection.chosen() {

@@ -21,7 +21,7 @@ const QUICK_BUDGET: Duration = Duration::from_secs(12);
 const NOT_WORTH_TRYING: f64 = 4.0;
 
 /// One kind of adapter being tuned.
-pub(super) struct Session<'a> {
+pub(super) struct Search<'a> {
     effort: Tuning,
     started: Instant,
     info: &'a DeviceInfo,
@@ -32,7 +32,7 @@ pub(super) struct Session<'a> {
     report: TuningReport,
 }
 
-impl<'a> Session<'a> {
+impl<'a> Search<'a> {
     pub(super) fn new(effort: Tuning, info: &'a DeviceInfo, open: Opener<'a>) -> Self {
         Self {
             effort,
