@@ -38,6 +38,7 @@ fn unknown_words_are_refused_with_those_that_are_known() {
     train("--schedule gpip").refused(USAGE, &["`gpip`", "gpipe", "layer-block-wise"]);
     train("--weights triple").refused(USAGE, &["weights", "`triple`", "single"]);
     train("--correction all").refused(USAGE, &["correction", "`all`", "none"]);
+    train("--tune most").refused(USAGE, &["tune", "`most`", "off", "quick", "full"]);
     train("--data mnist2").refused(USAGE, &["`mnist2`", "glyphs", "cifar10"]);
     brigade(&["train", "--batchsize", "3"]).refused(USAGE, &["--batchsize", "--batch"]);
     brigade(&["trian"]).refused(USAGE, &["trian", "train"]);

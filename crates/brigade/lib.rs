@@ -8,7 +8,7 @@ mod trainer;
 mod words;
 
 pub use brigade_data::{Kind as DataKind, Spec};
-pub use brigade_devices::{DeviceInfo, list};
+pub use brigade_devices::{DeviceInfo, Tuning, TuningReport, list};
 pub use brigade_kernels::Shape;
 pub use brigade_pipeline::model::{ModelSpec, Sequential, built_in};
 pub use brigade_pipeline::schedule::Kind as Schedule;

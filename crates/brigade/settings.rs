@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use brigade_data::Spec;
+use brigade_devices::Tuning;
 use brigade_kernels::Shape;
 use brigade_pipeline::model::{ModelSpec, Sequential, built_in};
 use brigade_pipeline::partition::PartitionError;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub seed: u64,
     /// Driver threads of each software adapter.
     pub threads: Option<usize>,
+    /// How much is tried to find the fastest kernels.
+    pub tune: Tuning,
     /// Where checkpoints go.
     pub checkpoint_dir: Option<PathBuf>,
     /// Whether the run goes on from the newest checkpoint there.
@@ -117,6 +120,7 @@ impl Settings {
             },
             seed,
             threads: words.threads,
+            tune: words.tune.as_deref().map(parsed).transpose()?.unwrap_or_default(),
             checkpoint_dir: words.checkpoint_dir,
             resume: words.resume.unwrap_or(false),
             save: words.save,

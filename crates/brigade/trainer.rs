@@ -1,6 +1,6 @@
 //! From a model, a placement and data to a running pipeline.
 
-use brigade_devices::{DeviceInfo, Executor, OpenOptions};
+use brigade_devices::{DeviceInfo, Executor, OpenOptions, Selection, Task, Tuner, Tuning, TuningReport};
 use brigade_kernels::Entry;
 use brigade_kernels::ops::OPERATIONS;
 use brigade_pipeline::model::Sequential;
@@ -25,11 +25,11 @@ pub struct Trainer {
     placement: Placement,
     options: PipelineOptions,
     threads: Option<usize>,
-    self_test: bool,
+    tune: Tuning,
 }
 
 impl Trainer {
-    /// A trainer of `model` over the stages of `placement`: layer-block-wise, batches of 32, momentum 0.9.
+    /// A trainer of `model` over the stages of `placement`: layer-block-wise, batches of 32, momentum 0.9, not tuned.
     pub fn new(model: Sequential, placement: Placement) -> Self {
         let options = PipelineOptions {
             schedule: Kind::LayerBlockWise,
@@ -39,7 +39,7 @@ impl Trainer {
             optimiser: Optimiser { momentum: 0.9, weight_decay: 0.0, nesterov: false },
             record: false,
         };
-        Self { model, placement, options, threads: None, self_test: true }
+        Self { model, placement, options, threads: None, tune: Tuning::Off }
     }
 
     /// The schedule; one that flushes wants several microbatches.
@@ -84,22 +84,66 @@ impl Trainer {
         self
     }
 
+    /// How much is tried to find the fastest kernels.
+    #[must_use]
+    pub fn tune(mut self, tune: Tuning) -> Self {
+        self.tune = tune;
+        self
+    }
+
     /// Opens the devices, holds the kernels of the model against the reference on each, and starts the stages.
     ///
     /// # Errors
     /// Where a device is not there, fails its self-test, or has no room.
     pub fn start(&self) -> Result<Pipeline, Failure> {
+        Ok(self.start_with_report()?.0)
+    }
+
+    /// As [`Trainer::start`]; also says what tuning did.
+    ///
+    /// # Errors
+    /// As [`Trainer::start`].
+    pub fn start_with_report(&self) -> Result<(Pipeline, TuningReport), Failure> {
         let devices = resolve(&self.placement)?;
         let threads = self.threads.unwrap_or_else(|| threads_each(&devices));
+        let ranges: Vec<_> = self.placement.stages.iter().map(|(_, range)| range.clone()).collect();
+        let tasks = Pipeline::tasks(&self.model, &ranges, &self.options)?;
+        let (selections, report) = self.tuned(&devices, &tasks, threads)?;
         let executors = devices.iter().map(|device| open(device, threads)).collect::<Result<Vec<_>, _>>()?;
         let mut stages = Vec::with_capacity(executors.len());
-        for ((_, range), mut executor) in self.placement.stages.iter().zip(executors) {
-            if self.self_test {
-                brigade_devices::self_test(executor.as_mut(), &self.operations(range.clone()))?;
-            }
-            stages.push((range.clone(), executor));
+        for (((range, mut executor), tasks), selection) in
+            ranges.into_iter().zip(executors).zip(&tasks).zip(&selections)
+        {
+            executor.selection_mut().adopt(selection);
+            brigade_devices::self_test_for(executor.as_mut(), &self.operations(range.clone()), tasks)?;
+            stages.push((range, executor));
         }
-        Ok(Pipeline::start(&self.model, stages, self.options)?)
+        Ok((Pipeline::start(&self.model, stages, self.options)?, report))
+    }
+
+    /// A selection for each stage. Adapters of one kind are tuned as one, for all their stages together, so that where
+    /// a layer runs does not decide with which variant.
+    fn tuned(
+        &self,
+        devices: &[DeviceInfo],
+        tasks: &[Vec<Task>],
+        threads: usize,
+    ) -> Result<(Vec<Selection>, TuningReport), Failure> {
+        let tuner = Tuner::new(self.tune);
+        let mut selections = vec![Selection::default(); devices.len()];
+        let mut report = TuningReport::default();
+        for (first, device) in devices.iter().enumerate() {
+            if devices[..first].iter().any(|earlier| earlier.is_like(device)) {
+                continue;
+            }
+            let alike: Vec<usize> = (first..devices.len()).filter(|&stage| devices[stage].is_like(device)).collect();
+            let theirs: Vec<Task> = alike.iter().flat_map(|&stage| tasks[stage].clone()).collect();
+            let mut open = || brigade_devices::open(device, &options(threads));
+            let (selection, found) = tuner.tune(device, &theirs, &mut open)?;
+            alike.iter().for_each(|&stage| selections[stage] = selection.clone());
+            report.absorb(found);
+        }
+        Ok((selections, report))
     }
 
     /// The operations that a stage's device will run.
@@ -127,8 +171,11 @@ fn resolve(placement: &Placement) -> Result<Vec<DeviceInfo>, Failure> {
 /// # Errors
 /// Where the driver refuses.
 pub fn open(device: &DeviceInfo, threads: usize) -> Result<Box<dyn Executor>, Failure> {
-    let options = OpenOptions { threads: Some(threads), ..OpenOptions::default() };
-    Ok(brigade_devices::open(device, &options)?)
+    Ok(brigade_devices::open(device, &options(threads))?)
+}
+
+fn options(threads: usize) -> OpenOptions {
+    OpenOptions { threads: Some(threads), ..OpenOptions::default() }
 }
 
 /// The cores shared among the software adapters, at least one each.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use brigade_devices::Tuning;
 use brigade_pipeline::model::LayerSpec;
 use clap::Args;
 use serde::Deserialize;
@@ -97,7 +98,7 @@ pub struct Words {
     /// Driver threads of each software adapter [default: the cores shared among them]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Tuning of kernels: off
+    /// Tuning of kernels: off, quick (the few that promise most) or full [default: quick]
     #[arg(long)]
     pub tune: Option<String>,
     /// Where checkpoints are saved, at the end of each epoch
@@ -197,7 +198,7 @@ impl Words {
         number("weight-decay", self.weight_decay, 1.0)?;
         only("weights", self.weights.as_deref(), &["single"])?;
         only("correction", self.correction.as_deref(), &["none"])?;
-        only("tune", self.tune.as_deref(), &["off"])
+        only("tune", self.tune.as_deref(), &Tuning::ALL.map(Tuning::name))
     }
 
     /// These words where they are given, else the run file's.

@@ -87,7 +87,7 @@ impl Outcome {
 /// The command with arguments, not yet started.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_brigade"));
-    command.args(arguments).env_remove("RUST_LOG");
+    command.args(arguments).env_remove("RUST_LOG").env("BRIGADE_CACHE_DIR", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 

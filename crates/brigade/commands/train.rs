@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use brigade::{
-    Data, DeviceInfo, Failure, Pipeline, Position, Progress, Sequential, Settings, Status, TrainOptions, Words,
+    Data, DeviceInfo, Failure, Pipeline, Position, Progress, Sequential, Settings, Status, TrainOptions, TuningReport,
+    Words,
 };
 use brigade_pipeline::model::Layer;
 use brigade_pipeline::{
@@ -57,15 +58,15 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let signals = Signals::listen()?;
 
     let (placement, _) = setup::placement(&settings)?;
-    let mut pipeline = setup::trainer(&settings, placement).start()?;
+    let (mut pipeline, tuning) = setup::trainer(&settings, placement).start_with_report()?;
     let mut position = Position::default();
     if let Some(resumed) = &resumed {
         pipeline.set_parameters(&resumed.tensors)?;
         position = resumed.manifest.position;
         eprintln!("resuming from {} at step {}", resumed.path.display(), position.step);
     }
-    announce(&settings, &pipeline);
-    events.write(&start_event(&settings, &pipeline))?;
+    announce(&settings, &pipeline, &tuning);
+    events.write(&start_event(&settings, &pipeline, &tuning))?;
 
     let options = options(&settings, &data, store, &position);
     let mut display = Display::new(last_step(&settings, &data), position.step);
@@ -201,7 +202,10 @@ fn layers(settings: &Settings, range: &std::ops::Range<usize>) -> Vec<String> {
 }
 
 /// Says which devices run which layers.
-fn announce(settings: &Settings, pipeline: &Pipeline) {
+fn announce(settings: &Settings, pipeline: &Pipeline, tuning: &TuningReport) {
+    if tuning.kernels > 0 {
+        eprintln!("{tuning}");
+    }
     eprintln!(
         "{}: {} parameters, schedule {}, batch {} in {} microbatches",
         settings.model.name,
@@ -215,7 +219,7 @@ fn announce(settings: &Settings, pipeline: &Pipeline) {
     }
 }
 
-fn start_event(settings: &Settings, pipeline: &Pipeline) -> Value {
+fn start_event(settings: &Settings, pipeline: &Pipeline, tuning: &TuningReport) -> Value {
     let stage = |(stage, (device, range)): (usize, (&DeviceInfo, &std::ops::Range<usize>))| {
         let parameters: usize = settings.model.layers[range.clone()].iter().map(Layer::parameter_elements).sum();
         json!({
@@ -227,6 +231,10 @@ fn start_event(settings: &Settings, pipeline: &Pipeline) -> Value {
     json!({
         "event": "start", "model": settings.model.name, "schedule": settings.schedule, "weights": "single",
         "correction": "none", "batch": settings.batch, "microbatches": settings.microbatches, "seed": settings.seed,
+        "tuning": {
+            "effort": settings.tune, "kernels": tuning.kernels, "cached": tuning.cached,
+            "seconds": tuning.elapsed.as_secs_f64(), "wrong": tuning.wrong,
+        },
         "stages": stages,
     })
 }

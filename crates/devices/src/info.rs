@@ -82,6 +82,21 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
+    /// The name without the number that tells adapters of one name apart.
+    pub(crate) fn model(&self) -> &str {
+        match self.name.rsplit_once(" #") {
+            Some((model, number)) if number.parse::<usize>().is_ok() => model,
+            _ => &self.name,
+        }
+    }
+
+    /// Whether the two are of one kind, with the same driver: what is fast on one is fast on the other.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let kind = |info: &Self| (info.vendor_id, info.device_id, info.model().to_owned());
+        let driver = |info: &Self| (info.identity.backend.clone(), info.driver.clone(), info.driver_info.clone());
+        kind(self) == kind(other) && driver(self) == driver(other)
+    }
+
     /// Whether the device computes on the host's cores.
     pub const fn is_software(&self) -> bool {
         matches!(self.kind, Kind::Software | Kind::Reference)

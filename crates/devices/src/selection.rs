@@ -6,11 +6,43 @@ use brigade_kernels::{Limits, Operation, Pass, Plan, PlanError, Problem, Variant
 
 type Key = (&'static str, Pass);
 
-/// Preferred and excluded variants by operation and pass. Where nothing is said, the first variant of the
-/// operation's own order that can be planned is used.
+/// What a choice among variants is made for: all that a kernel's speed depends on besides the device.
+///
+/// Samples count by powers of two. An update has one class whatever its size: how many parameters a stage holds
+/// depends on where the model is cut, and the bits of a run must not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShapeClass {
+    /// The operation with its attributes.
+    pub operation: String,
+    /// The pass.
+    pub pass: Pass,
+    /// C, H and W of one input sample.
+    pub input: [usize; 3],
+    /// Samples, rounded up to a power of two.
+    pub samples: usize,
+}
+
+impl ShapeClass {
+    /// The class of a pass of this size.
+    pub fn of(operation: &dyn Operation, pass: Pass, Problem { n, input }: Problem) -> Self {
+        let (input, samples) = match pass {
+            Pass::Update => ([0; 3], 0),
+            _ => ([input.c, input.h, input.w], n.next_power_of_two()),
+        };
+        Self { operation: format!("{operation:?}"), pass, input, samples }
+    }
+
+    fn differs_in_samples_only(&self, other: &Self) -> bool {
+        (&self.operation, self.pass, self.input) == (&other.operation, other.pass, other.input)
+    }
+}
+
+/// Chosen and excluded variants. Where nothing is said, the first variant of the operation's own order that can be
+/// planned is used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     preferred: BTreeMap<Key, &'static str>,
+    chosen: BTreeMap<ShapeClass, &'static str>,
     excluded: BTreeMap<Key, BTreeSet<&'static str>>,
 }
 
@@ -24,7 +56,8 @@ pub(crate) enum NoChoice {
 }
 
 impl Selection {
-    /// Tries `variant` first from now on; gives what was preferred before. `None` goes back to the operation's order.
+    /// Tries `variant` first from now on, whatever the size; gives what was preferred before. `None` goes back to what
+    /// was chosen, or the operation's order.
     pub fn prefer(
         &mut self,
         operation: &'static str,
@@ -34,6 +67,24 @@ impl Selection {
         match variant {
             Some(variant) => self.preferred.insert((operation, pass), variant),
             None => self.preferred.remove(&(operation, pass)),
+        }
+    }
+
+    /// Tries `variant` first for this class from now on, and for other numbers of samples that have no choice nearer.
+    pub fn choose(&mut self, class: ShapeClass, variant: &'static str) {
+        self.chosen.insert(class, variant);
+    }
+
+    /// Every choice by class.
+    pub fn chosen(&self) -> impl Iterator<Item = (&ShapeClass, &'static str)> + '_ {
+        self.chosen.iter().map(|(class, &variant)| (class, variant))
+    }
+
+    /// Takes over the choices and exclusions of another selection.
+    pub fn adopt(&mut self, other: &Self) {
+        self.chosen.extend(other.chosen.iter().map(|(class, &variant)| (class.clone(), variant)));
+        for (operation, pass, variant) in other.excluded() {
+            self.exclude(operation, pass, variant);
         }
     }
 
@@ -54,13 +105,24 @@ impl Selection {
             .flat_map(|(&(operation, pass), names)| names.iter().map(move |&name| (operation, pass, name)))
     }
 
-    /// The variants of a pass that may be used under `limits`, the preferred one first.
-    pub fn eligible(&self, operation: &dyn Operation, pass: Pass, limits: &Limits) -> Vec<Variant> {
+    /// The choice for the same number of samples or the next more, else for the next fewer.
+    fn nearest(&self, class: &ShapeClass) -> Option<&'static str> {
+        let alike = |(found, _): &(&ShapeClass, &&'static str)| found.differs_in_samples_only(class);
+        let above = self.chosen.range(class..).next().filter(alike);
+        let nearest = above.or_else(|| self.chosen.range(..class).next_back().filter(alike));
+        nearest.map(|(_, &variant)| variant)
+    }
+
+    /// The variants of a pass that may be used under `limits`, the preferred or chosen one first.
+    pub fn eligible(&self, operation: &dyn Operation, pass: Pass, problem: Problem, limits: &Limits) -> Vec<Variant> {
         let name = operation.name();
         let preferred = self.preferred.get(&(name, pass)).copied();
+        let first = preferred.or_else(|| {
+            (!self.chosen.is_empty()).then(|| self.nearest(&ShapeClass::of(operation, pass, problem))).flatten()
+        });
         let mut variants = operation.variants(pass);
         variants.retain(|variant| variant.requires.hold(limits) && !self.excludes(name, pass, variant.name));
-        variants.sort_by_key(|variant| Some(variant.name) != preferred);
+        variants.sort_by_key(|variant| Some(variant.name) != first);
         variants
     }
 
@@ -73,7 +135,7 @@ impl Selection {
         limits: &Limits,
     ) -> Result<(Variant, Plan), NoChoice> {
         let mut first = None;
-        for variant in self.eligible(operation, pass, limits) {
+        for variant in self.eligible(operation, pass, problem, limits) {
             match operation.plan(pass, &variant, problem, limits) {
                 Ok(plan) => return Ok((variant, plan)),
                 // That some variant does not suit the shapes says less than why another cannot run.
@@ -104,5 +166,41 @@ impl Selection {
         };
         let reasons: Vec<_> = operation.variants(pass).iter().map(reason).collect();
         if reasons.is_empty() { "the operation has no such pass".into() } else { reasons.join("; ") }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use brigade_kernels::{Shape, ops};
+
+    use super::*;
+
+    #[test]
+    fn a_choice_serves_its_class_and_the_samples_around_it() {
+        let conv = |channels: usize| {
+            let attributes = serde_json::json!({"out_channels": channels, "kernel": 3});
+            (ops::find("conv2d").unwrap().from_attributes)(&attributes).unwrap()
+        };
+        let problem = |n, h| Problem { n, input: Shape::new(3, h, 8) };
+        let mut selection = Selection::default();
+        let mut first = |n, h, channels, choices: &[(usize, &'static str)]| {
+            for &(n, variant) in choices {
+                selection.choose(ShapeClass::of(conv(4).as_ref(), Pass::Forward, problem(n, 8)), variant);
+            }
+            let limits = Limits::PORTABLE;
+            selection.eligible(conv(channels).as_ref(), Pass::Forward, problem(n, h), &limits)[0].name
+        };
+        let by_itself = first(32, 8, 4, &[]);
+        let other = if by_itself == "naive" { "registers" } else { "naive" };
+        for n in [1, 17, 32, 33, 4096] {
+            assert_eq!(first(n, 8, 4, &[(32, other)]), other, "{n} samples");
+        }
+        // Another shape or other attributes are not spoken for.
+        assert_eq!((first(32, 9, 4, &[]), first(32, 8, 5, &[])), (by_itself, by_itself));
+        // The nearest class wins, the larger one before the smaller.
+        let nearer = [(64, by_itself), (32, other)];
+        let found = [32, 33, 64, 65, 1].map(|n| first(n, 8, 4, &nearer));
+        assert_eq!(found, [other, by_itself, by_itself, by_itself, other]);
     }
 }

@@ -71,7 +71,7 @@ pub(crate) fn variants(executor: &dyn Executor, case: &Case, pass: Pass) -> Vec<
     }
     let limits = &executor.info().limits;
     let fits = |variant: &Variant| case.operation.plan(pass, variant, case.problem, limits).is_ok();
-    let eligible = executor.selection().eligible(case.operation.as_ref(), pass, limits);
+    let eligible = executor.selection().eligible(case.operation.as_ref(), pass, case.problem, limits);
     eligible.iter().filter(|variant| fits(variant)).map(|variant| variant.name).collect()
 }
 
@@ -152,24 +152,30 @@ fn initial(
     elements: usize,
     given: &Words,
 ) -> Result<Vec<u32>, DeviceError> {
-    let padded = Slice::ALIGNMENT + elements.next_multiple_of(Slice::ALIGNMENT) + Slice::ALIGNMENT;
-    let mut words = vec![POISON; padded];
-    let place = &mut words[Slice::ALIGNMENT..Slice::ALIGNMENT + elements];
     if used.tensor == Tensor::Scalars {
-        place.copy_from_slice(bytemuck::cast_slice(&case.scalars.to_bytes()));
-    } else if used.access.reads() {
-        let found = given.get(&used.tensor).map(Vec::as_slice).unwrap_or_default();
-        if found.len() != elements {
-            let message = format!("{} has {} elements, wanted {elements}", used.tensor, found.len());
-            return Err(wrong(executor, case.operation.as_ref(), &message));
-        }
-        place.copy_from_slice(found);
+        return Ok(poisoned(elements, bytemuck::cast_slice(&case.scalars.to_bytes())));
     }
-    Ok(words)
+    if !used.access.reads() {
+        return Ok(poisoned(elements, &[]));
+    }
+    let found = given.get(&used.tensor).map(Vec::as_slice).unwrap_or_default();
+    if found.len() != elements {
+        let message = format!("{} has {} elements, wanted {elements}", used.tensor, found.len());
+        return Err(wrong(executor, case.operation.as_ref(), &message));
+    }
+    Ok(poisoned(elements, found))
+}
+
+/// A buffer for `elements` elements with poison before and after; the elements themselves are poison where nothing is
+/// given.
+pub(crate) fn poisoned(elements: usize, given: &[u32]) -> Vec<u32> {
+    let mut words = vec![POISON; Slice::ALIGNMENT + elements.next_multiple_of(Slice::ALIGNMENT) + Slice::ALIGNMENT];
+    words[Slice::ALIGNMENT..Slice::ALIGNMENT + given.len()].copy_from_slice(given);
+    words
 }
 
 /// The tensor between the poison; its first element is NaN where the poison was written over.
-fn inner(mut words: Vec<u32>, elements: usize) -> Vec<u32> {
+pub(crate) fn inner(mut words: Vec<u32>, elements: usize) -> Vec<u32> {
     let end = Slice::ALIGNMENT + elements;
     let intact = words[..Slice::ALIGNMENT].iter().chain(&words[end..]).all(|&word| word == POISON);
     words.truncate(end);

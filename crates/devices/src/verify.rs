@@ -2,9 +2,8 @@
 
 use std::collections::btree_map;
 use std::fmt;
-use std::time::{Duration, Instant};
 
-use brigade_kernels::{Access, Case, Deviation, ElementType, Entry, HostTensors, Operation, Pass, Random, Tensor, Use};
+use brigade_kernels::{Access, Case, Deviation, ElementType, HostTensors, Operation, Pass, Random, Tensor, Use};
 
 use crate::convert::{from_words, to_words};
 use crate::trial::{Words, elements, run_pass, variants};
@@ -32,17 +31,6 @@ impl fmt::Display for Report {
     }
 }
 
-/// What a self-test found.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct SelfTest {
-    /// Every comparison.
-    pub reports: Vec<Report>,
-    /// Variants that are excluded from now on: operation, pass, variant.
-    pub excluded: Vec<(&'static str, Pass, &'static str)>,
-    /// How long it took.
-    pub elapsed: Duration,
-}
-
 /// Runs every pass of a case with every variant that the executor can run, on random data, against the f64
 /// reference.
 ///
@@ -50,97 +38,41 @@ pub struct SelfTest {
 /// Where the executor fails; wrong numbers are in the reports.
 pub fn verify(executor: &mut dyn Executor, case: &Case, random: &mut Random) -> Result<Vec<Report>, DeviceError> {
     let mut reports = Vec::new();
-    examine(executor, case, random, &mut |_, _, outcome| {
+    examine(executor, case, random, &|_, _| true, &mut |_, _, outcome| {
         reports.extend(outcome?);
         Ok(())
     })?;
     Ok(reports)
 }
 
-/// Holds every variant of `operations` against the reference on a few small cases. A variant that fails is excluded
-/// from the executor's [`Selection`](crate::Selection), with a warning.
-///
-/// # Errors
-/// Where no variant of a kernel is left, or the device is lost.
-pub fn self_test(executor: &mut dyn Executor, operations: &[&'static Entry]) -> Result<SelfTest, DeviceError> {
-    const CASES: usize = 2;
-    let started = Instant::now();
-    let mut test = SelfTest::default();
-    for entry in operations {
-        let mut random = Random::new(0x5E1F);
-        for _ in 0..CASES {
-            let case = (entry.generate)(&mut random);
-            check_case(executor, &case, &mut random, &mut test)?;
-        }
-    }
-    test.elapsed = started.elapsed();
-    tracing::debug!(device = executor.info().name, kernels = test.reports.len(), elapsed = ?test.elapsed, "self-test");
-    Ok(test)
-}
+/// What a variant gave beside the reference, or why it gave nothing.
+pub(crate) type Outcome = Result<Vec<Report>, DeviceError>;
 
-fn check_case(
+/// Runs everything that there is of a case with the variants that `wanted` lets through; `note` says whether to go on.
+pub(crate) fn examine(
     executor: &mut dyn Executor,
     case: &Case,
     random: &mut Random,
-    test: &mut SelfTest,
-) -> Result<(), DeviceError> {
-    let operation = case.operation.name();
-    let device = executor.info().name.clone();
-    let mut failed: Vec<(Pass, &'static str, String)> = Vec::new();
-    examine(executor, case, random, &mut |pass, variant, outcome| {
-        match outcome {
-            Ok(reports) => {
-                let wrong = reports.iter().find(|report| !report.deviation.holds());
-                failed.extend(wrong.map(|report| (pass, variant, report.to_string())));
-                test.reports.extend(reports);
-                Ok(())
-            }
-            // A driver that cannot compile a variant is as good as one that computes it wrongly.
-            Err(error @ DeviceError::Validation { .. }) => {
-                failed.push((pass, variant, error.to_string()));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    })?;
-    for &(pass, variant, ref detail) in &failed {
-        tracing::warn!(device, "kernel {operation}/{pass} {variant} is wrong here and is left out: {detail}");
-        executor.selection_mut().exclude(operation, pass, variant);
-        test.excluded.push((operation, pass, variant));
-    }
-    for &(pass, _, ref detail) in &failed {
-        if variants(executor, case, pass).is_empty() || executor.info().kind == crate::Kind::Reference {
-            let detail = detail.clone();
-            return Err(DeviceError::WrongResults { device, operation, pass: pass.name(), detail });
-        }
-    }
-    Ok(())
-}
-
-type Outcome = Result<Vec<Report>, DeviceError>;
-
-/// Runs everything that there is of a case; `note` says whether to go on.
-fn examine(
-    executor: &mut dyn Executor,
-    case: &Case,
-    random: &mut Random,
+    wanted: &dyn Fn(Pass, &str) -> bool,
     note: &mut dyn FnMut(Pass, &'static str, Outcome) -> Result<(), DeviceError>,
 ) -> Result<(), DeviceError> {
     let operation = case.operation.as_ref();
     let mut known = Words::new();
     for pass in Pass::ALL {
+        let mut variants = variants(executor, case, pass);
+        variants.retain(|variant| wanted(pass, variant));
         let uses = operation.tensors(pass);
         for used in uses.iter().filter(|used| used.access.reads()) {
             if let btree_map::Entry::Vacant(place) = known.entry(used.tensor) {
                 place.insert(random_words(case, used.tensor, elements(executor, case, used.tensor)?, random));
             }
         }
-        let wanted = reference(executor, case, pass, &uses, &known)?;
-        for variant in variants(executor, case, pass) {
+        let right = reference(executor, case, pass, &uses, &known)?;
+        for variant in variants {
             let got = run_pass(executor, case, pass, variant, &known);
-            note(pass, variant, got.map(|got| compare(case, pass, variant, &got, &wanted)))?;
+            note(pass, variant, got.map(|got| compare(case, pass, variant, &got, &right)))?;
         }
-        for (tensor, values) in wanted {
+        for (tensor, values) in right {
             if uses.contains(&Use { tensor, access: Access::Write }) {
                 let mut words = vec![0; values.len()];
                 to_words(&values, operation.element_type(tensor), &mut words);
@@ -163,7 +95,7 @@ fn compare(case: &Case, pass: Pass, variant: &'static str, got: &Words, wanted: 
 }
 
 /// What a pass should write, in f64. Elements that the reference itself leaves out are NaN.
-fn reference(
+pub(crate) fn reference(
     executor: &dyn Executor,
     case: &Case,
     pass: Pass,

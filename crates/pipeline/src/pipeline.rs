@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use brigade_devices::{DeviceError, DeviceInfo, Executor};
-use brigade_kernels::ops;
+use brigade_devices::{DeviceError, DeviceInfo, Executor, Task};
+use brigade_kernels::{Operation, ops};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -20,7 +20,7 @@ use crate::model::Sequential;
 use crate::report::StageReport;
 use crate::schedule::{Kind, Schedule};
 use crate::stage::worker::{Event, Order, Segment, Worker};
-use crate::stage::{Parameter, Stage, StageOptions};
+use crate::stage::{Block, Parameter, Stage, StageOptions};
 use crate::train::LearningRate;
 use crate::{NamedTensor, PipelineError};
 
@@ -164,6 +164,27 @@ impl Pipeline {
             .collect::<Result<_, _>>()?;
         let sample = (model.input.elements()?, model.classes());
         Ok(Self { schedule, options, feed, workers, events, devices, ranges, sample, ended: false, hangs: false })
+    }
+
+    /// What each stage will compute over and over in whole microbatches, for tuning before it starts.
+    ///
+    /// # Errors
+    /// Where the optimiser is not possible.
+    pub fn tasks(
+        model: &Sequential,
+        ranges: &[Range<usize>],
+        options: &PipelineOptions,
+    ) -> Result<Vec<Vec<Task>>, PipelineError> {
+        let [loss, optimiser] = loss_and_optimiser(options.optimiser)?;
+        let whole = microbatches(options.batch, options.microbatches);
+        // As equal as possible: there are two sizes at most.
+        let mut sizes: Vec<_> = whole.first().into_iter().chain(whole.last()).map(ExactSizeIterator::len).collect();
+        sizes.dedup();
+        let of_stage = |range: &Range<usize>| {
+            let block = Block::new(model, range.clone(), &loss, &optimiser);
+            sizes.iter().flat_map(|&samples| block.tasks(samples)).collect()
+        };
+        Ok(ranges.iter().map(of_stage).collect())
     }
 
     /// The device of each stage.
@@ -362,12 +383,10 @@ impl Drop for Pipeline {
     }
 }
 
-fn build_stages(
-    model: &Sequential,
-    stages: Vec<(Range<usize>, Box<dyn Executor>)>,
-    schedule: &Schedule,
-    options: &PipelineOptions,
-) -> Result<Vec<Stage>, PipelineError> {
+/// The operations that every model has besides its layers: the loss, the optimiser.
+pub(crate) fn loss_and_optimiser(
+    Optimiser { momentum, weight_decay, nesterov }: Optimiser,
+) -> Result<[Arc<dyn Operation>; 2], PipelineError> {
     let operation = |name: &str, attributes: serde_json::Value| {
         let entry =
             ops::find(name).ok_or_else(|| PipelineError::Parameters(format!("there is no operation {name}")))?;
@@ -375,9 +394,17 @@ fn build_stages(
             .map(Arc::from)
             .map_err(|error| PipelineError::Parameters(error.to_string()))
     };
-    let Optimiser { momentum, weight_decay, nesterov } = options.optimiser;
     let sgd = json!({"learning_rate": 0.0, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov});
-    let (loss, optimiser) = (operation("softmax_cross_entropy", json!({}))?, operation("sgd", sgd)?);
+    Ok([operation("softmax_cross_entropy", json!({}))?, operation("sgd", sgd)?])
+}
+
+fn build_stages(
+    model: &Sequential,
+    stages: Vec<(Range<usize>, Box<dyn Executor>)>,
+    schedule: &Schedule,
+    options: &PipelineOptions,
+) -> Result<Vec<Stage>, PipelineError> {
+    let [loss, optimiser] = loss_and_optimiser(options.optimiser)?;
     let count = stages.len();
     let samples = microbatches(options.batch, options.microbatches).first().map_or(0, ExactSizeIterator::len);
     stages
@@ -398,7 +425,7 @@ fn build_stages(
                 loss: Arc::clone(&loss),
                 optimiser: Arc::clone(&optimiser),
             };
-            Stage::new(model, range, executor, stage)
+            Stage::new(model, range, executor, &stage)
         })
         .collect()
 }

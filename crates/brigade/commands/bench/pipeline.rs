@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use brigade::{
-    Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, built_in, check_stages,
-    choose,
+    Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, Tuning, built_in,
+    check_stages, choose,
 };
 use brigade_pipeline::{Source, StageReport, Stretch};
 use serde::Serialize;
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Driver threads of each software adapter
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Tuning of kernels: off, quick or full
+    #[arg(long, default_value_t)]
+    tune: Tuning,
     /// Prints one JSON document
     #[arg(long)]
     json: bool,
@@ -60,6 +63,7 @@ struct Report {
     steps: usize,
     rounds: usize,
     threads: usize,
+    tune: Tuning,
     runs: Vec<Run>,
     /// Images per second of the last number of stages over those of the first: the median over the rounds.
     speedup: f64,
@@ -107,6 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         steps: args.steps,
         rounds: args.rounds,
         threads: args.threads,
+        tune: args.tune,
         speedup: last.speedup,
         bound: last.bound,
         efficiency: last.efficiency,
@@ -164,7 +169,8 @@ impl Bench {
         let trainer = Trainer::new(model, placement)
             .schedule(schedule, args.microbatches)
             .batch(args.batch)
-            .threads(Some(args.threads));
+            .threads(Some(args.threads))
+            .tune(args.tune);
         let data = Data::open(&spec, 1)?;
         let mut bench = Self {
             pipeline: trainer.start()?,

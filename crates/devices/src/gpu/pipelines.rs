@@ -6,7 +6,7 @@ use brigade_kernels::{Access, Dispatch, Kernel, Shader};
 use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, ShaderStages};
 
 use super::device::Gpu;
-use crate::DeviceError;
+use crate::{DeviceError, sources};
 
 /// What tells two modules apart: the text and what it is expanded with.
 type Module = (&'static Shader, Vec<(&'static str, u32)>);
@@ -98,9 +98,11 @@ impl Pipelines {
 #[allow(unsafe_code, reason = "per-access checks and loop counters cost several times the arithmetic")]
 fn module(gpu: &Gpu, (shader, definitions): &Module, checked: bool) -> Result<wgpu::ShaderModule, DeviceError> {
     let label = format!("shader {}", shader.name);
-    let source = shader.source(definitions).map_err(|error| gpu.validation(&label, &error))?;
-    let descriptor =
-        wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+    let source = sources::source(shader, definitions).map_err(|error| gpu.validation(&label, &error))?;
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(shader.name),
+        source: wgpu::ShaderSource::Wgsl(source.as_ref().into()),
+    };
     let make = || {
         if checked {
             return gpu.device.create_shader_module(descriptor);

@@ -24,7 +24,9 @@ fn forward(@builtin(global_invocation_id) id: vec3<u32>) {
     uniform: UniformLayout { name: "Params", fields: &[("elements", "u32"), ("factor", "f32")] },
 };
 
-/// The operation with the names of its variants, of which `right` is the only right one.
+/// The operation with the names of its variants: `threefold`, `hasty` (which leaves most of y as it was and is the
+/// fastest) and `uncompilable` are wrong, `right`, `slow` (which takes many times as long) and `wide` (for subgroups of
+/// 8 and more) are right.
 #[derive(Debug)]
 pub(crate) struct Twice(pub(crate) &'static [&'static str]);
 
@@ -45,7 +47,11 @@ impl Operation for Twice {
         Ok(Work::default())
     }
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        self.0.iter().map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).collect()
+        let requires = |name: &str| match name {
+            "wide" => Requirements { subgroup_min: 8, ..Requirements::PORTABLE },
+            _ => Requirements::PORTABLE,
+        };
+        self.0.iter().map(|name| Variant { name, pass, requires: requires(name) }).collect()
     }
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, _: &Limits) -> Result<Plan, PlanError> {
         let elements = self.elements(Tensor::X, problem)?;
@@ -62,10 +68,12 @@ impl Operation for Twice {
                 Binding { slot: 4, tensor: to, access: Access::Write, range: 0..elements },
             ],
             uniform: [(elements as u32).to_le_bytes(), factor.to_le_bytes()].concat(),
-            workgroups: [elements.div_ceil(64) as u32, 1, 1],
+            workgroups: [if variant.name == "hasty" { 1 } else { elements.div_ceil(64) as u32 }, 1, 1],
         };
         let first = dispatch(Tensor::X, Tensor::Workspace, 1.0);
-        Ok(Plan { dispatches: vec![first, dispatch(Tensor::Workspace, Tensor::Y, second)], workspace: elements })
+        let mut dispatches = vec![first; if variant.name == "slow" { 40 } else { 1 }];
+        dispatches.push(dispatch(Tensor::Workspace, Tensor::Y, second));
+        Ok(Plan { dispatches, workspace: elements })
     }
     fn reference(&self, _: Pass, _: Problem, host: &mut HostTensors) {
         let y = host.read(Tensor::X).iter().map(|x| 2.0 * x).collect();

@@ -65,7 +65,7 @@ impl Stage {
         model: &Sequential,
         range: Range<usize>,
         mut executor: Box<dyn Executor>,
-        options: StageOptions,
+        options: &StageOptions,
     ) -> Result<Self, PipelineError> {
         let index = options.index;
         let on_device = |source| PipelineError::Device { stage: index, source };
@@ -77,14 +77,7 @@ impl Stage {
         };
         let layout = Layout::new(model, range.clone(), extent).map_err(PipelineError::Shape)?;
         let buffers = Buffers::allocate(layout, executor.as_mut()).map_err(on_device)?;
-        let layers = model.layers[range.clone()].to_vec();
-        let first_trained = layers.iter().position(|layer| !layer.parameters.is_empty()).unwrap_or(layers.len());
-        let block = Block {
-            layers,
-            stop: (index == 0).then_some(first_trained),
-            loss: options.last.then_some(options.loss),
-            optimiser: options.optimiser,
-        };
+        let block = Block::new(model, range.clone(), &options.loss, &options.optimiser);
         let programs = HashMap::new();
         let mut stage = Self { index, executor, block, buffers, programs, depth: options.depth, seed: options.seed };
         stage.initialise(model, range)?;

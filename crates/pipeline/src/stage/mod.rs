@@ -4,6 +4,8 @@ mod block;
 pub(crate) mod buffers;
 pub(crate) mod layout;
 mod programs;
+mod tasks;
 pub(crate) mod worker;
 
 pub(crate) use block::{Parameter, Stage, StageOptions};
+pub(crate) use programs::Block;

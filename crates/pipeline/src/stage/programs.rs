@@ -1,12 +1,13 @@
 //! What a stage asks its executor to do for each kind of action.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use brigade_devices::{Command, Program, Run, Slice};
 use brigade_kernels::{Operation, Pass, Problem, Shape, Tensor};
 
 use super::buffers::Buffers;
-use crate::model::Layer;
+use crate::model::{Layer, Sequential};
 
 /// A program that a stage prepares once and submits many times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +35,23 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// The layers of `range`; the model's first stage passes no gradient on, and its last computes the loss.
+    pub(crate) fn new(
+        model: &Sequential,
+        range: Range<usize>,
+        loss: &Arc<dyn Operation>,
+        optimiser: &Arc<dyn Operation>,
+    ) -> Self {
+        let layers = model.layers[range.clone()].to_vec();
+        let first_trained = layers.iter().position(|layer| !layer.parameters.is_empty()).unwrap_or(layers.len());
+        Self {
+            layers,
+            stop: (range.start == 0).then_some(first_trained),
+            loss: (range.end == model.layers.len()).then(|| Arc::clone(loss)),
+            optimiser: Arc::clone(optimiser),
+        }
+    }
+
     /// The program of `key` on `buffers`.
     pub(crate) fn program(&self, key: Key, buffers: &Buffers) -> Program {
         match key {
@@ -110,8 +128,13 @@ impl Block {
         each.filter_map(|(l, layer)| layer_run(layer, l, Pass::Forward, set, samples, buffers)).collect()
     }
 
-    /// From the last layer to the first: gradients of the weights, then of the input, where they are wanted.
     fn backward_runs(&self, set: usize, samples: usize, buffers: &Buffers) -> Vec<Command> {
+        let each = self.backward_passes();
+        each.filter_map(|(l, layer, pass)| layer_run(layer, l, pass, set, samples, buffers)).collect()
+    }
+
+    /// From the last layer to the first: gradients of the weights, then of the input, where they are wanted.
+    pub(crate) fn backward_passes(&self) -> impl Iterator<Item = (usize, &Layer, Pass)> {
         let stop = self.stop;
         let wanted = move |l: usize, pass: Pass| match (stop, pass) {
             (Some(stop), Pass::BackwardInput) => l > stop,
@@ -119,9 +142,7 @@ impl Block {
         };
         let each = self.layers.iter().enumerate().rev();
         each.flat_map(|(l, layer)| [Pass::BackwardWeight, Pass::BackwardInput].map(|pass| (l, layer, pass)))
-            .filter(|&(l, _, pass)| wanted(l, pass))
-            .filter_map(|(l, layer, pass)| layer_run(layer, l, pass, set, samples, buffers))
-            .collect()
+            .filter(move |&(l, _, pass)| wanted(l, pass))
     }
 
     fn loss_run(&self, set: usize, samples: usize, buffers: &Buffers) -> Option<Command> {

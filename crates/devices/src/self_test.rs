@@ -1,0 +1,181 @@
+//! The self-test: every variant that a device is going to use, held against the reference before it counts.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use brigade_kernels::{Case, Entry, Pass, Problem, Random, Scalars, Shape};
+
+use crate::trial::variants;
+use crate::verify::{Report, examine};
+use crate::{DeviceError, Executor, Kind, Task};
+
+/// Random cases of each operation.
+const CASES: usize = 2;
+
+/// Rows and columns that a layer is cut down to where the random cases leave its variant out.
+const SMALL: usize = 4;
+
+/// What a self-test found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SelfTest {
+    /// Every comparison.
+    pub reports: Vec<Report>,
+    /// Variants that are excluded from now on: operation, pass, variant.
+    pub excluded: Vec<(&'static str, Pass, &'static str)>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Holds every variant of `operations` against the reference on a few small cases. A variant that fails is excluded
+/// from the executor's [`Selection`](crate::Selection), with a warning.
+///
+/// # Errors
+/// Where no variant of a kernel is left, or the device is lost.
+pub fn self_test(executor: &mut dyn Executor, operations: &[&'static Entry]) -> Result<SelfTest, DeviceError> {
+    let started = Instant::now();
+    let mut test = SelfTest::default();
+    random_cases(executor, operations, &|_, _, _| true, &mut test)?;
+    Ok(test.finished(executor, started))
+}
+
+/// As [`self_test`], for the variants alone that `tasks` use by the executor's [`Selection`](crate::Selection): what
+/// never runs need not be compiled. Where one fails, what takes its place is tested as well. `operations` has those of
+/// the tasks; a variant that their random cases do not reach is tested on the task itself, cut down.
+///
+/// # Errors
+/// As [`self_test`].
+pub fn self_test_for(
+    executor: &mut dyn Executor,
+    operations: &[&'static Entry],
+    tasks: &[Task],
+) -> Result<SelfTest, DeviceError> {
+    if executor.info().kind == Kind::Reference {
+        return self_test(executor, operations);
+    }
+    let started = Instant::now();
+    let mut test = SelfTest::default();
+    let mut tested = BTreeSet::new();
+    loop {
+        let used: BTreeSet<_> = tasks.iter().flat_map(|task| in_use(executor, task)).collect();
+        let wanted: BTreeSet<_> = used.difference(&tested).copied().collect();
+        if wanted.is_empty() {
+            return Ok(test.finished(executor, started));
+        }
+        let is_wanted =
+            |operation, pass, variant: &str| wanted.iter().any(|&found| found == (operation, pass, variant));
+        random_cases(executor, operations, &is_wanted, &mut test)?;
+        for task in tasks {
+            for used in in_use(executor, task) {
+                if wanted.contains(&used) && !test.covers(used) {
+                    test_small(executor, task, used, &mut test)?;
+                }
+            }
+        }
+        tested.extend(wanted);
+    }
+}
+
+/// A variant of a pass of an operation.
+type Used = (&'static str, Pass, &'static str);
+
+/// What the task will run with, as a whole microbatch and as a rest.
+fn in_use(executor: &dyn Executor, Task { operation, pass, problem }: &Task) -> BTreeSet<Used> {
+    let limits = &executor.info().limits;
+    let sizes = [problem.n, 1].map(|n| Problem { n, ..*problem });
+    let planned = sizes.map(|problem| executor.selection().plan(operation.as_ref(), *pass, problem, limits));
+    planned.into_iter().flatten().map(|(variant, _)| (operation.name(), *pass, variant.name)).collect()
+}
+
+fn random_cases(
+    executor: &mut dyn Executor,
+    operations: &[&'static Entry],
+    wanted: &dyn Fn(&'static str, Pass, &str) -> bool,
+    test: &mut SelfTest,
+) -> Result<(), DeviceError> {
+    for entry in operations {
+        let mut random = Random::new(0x5E1F);
+        for _ in 0..CASES {
+            let case = (entry.generate)(&mut random);
+            let name = case.operation.name();
+            check_case(executor, &case, &mut random, &|pass, variant| wanted(name, pass, variant), test)?;
+        }
+    }
+    Ok(())
+}
+
+/// The task with one sample and few rows and columns, as few as the variant can be planned for.
+fn test_small(
+    executor: &mut dyn Executor,
+    task: &Task,
+    (_, pass, variant): Used,
+    test: &mut SelfTest,
+) -> Result<(), DeviceError> {
+    let limits = executor.info().limits.clone();
+    let operation = &task.operation;
+    let Some(variant) = operation.variants(pass).into_iter().find(|found| found.name == variant) else { return Ok(()) };
+    let Shape { c, h, w } = task.problem.input;
+    let halved = |side: usize, times: u32| (side >> times).max(side.min(SMALL));
+    let problems = (0..usize::BITS - h.max(w).leading_zeros()).rev().map(|times| {
+        let input =
+            if pass == Pass::Update { Shape::vector(SMALL) } else { Shape::new(c, halved(h, times), halved(w, times)) };
+        Problem { n: 1, input }
+    });
+    let plans = |problem: &Problem| operation.plan(pass, &variant, *problem, &limits).is_ok();
+    let problem = problems.into_iter().find(plans).unwrap_or(task.problem);
+    let case = Case { operation: operation.clone(), problem, scalars: Scalars::new() };
+    check_case(executor, &case, &mut Random::new(0x5E1F), &|p, name| (p, name) == (pass, variant.name), test)
+}
+
+impl SelfTest {
+    fn covers(&self, used: Used) -> bool {
+        let seen = |report: &Report| (report.operation, report.pass, report.variant) == used;
+        self.excluded.contains(&used) || self.reports.iter().any(seen)
+    }
+
+    fn finished(mut self, executor: &dyn Executor, started: Instant) -> Self {
+        self.elapsed = started.elapsed();
+        let (device, kernels) = (&executor.info().name, self.reports.len());
+        tracing::debug!(device, kernels, elapsed = ?self.elapsed, "self-test");
+        self
+    }
+}
+
+fn check_case(
+    executor: &mut dyn Executor,
+    case: &Case,
+    random: &mut Random,
+    wanted: &dyn Fn(Pass, &str) -> bool,
+    test: &mut SelfTest,
+) -> Result<(), DeviceError> {
+    let operation = case.operation.name();
+    let device = executor.info().name.clone();
+    let mut failed: Vec<(Pass, &'static str, String)> = Vec::new();
+    examine(executor, case, random, wanted, &mut |pass, variant, outcome| {
+        match outcome {
+            Ok(reports) => {
+                let wrong = reports.iter().find(|report| !report.deviation.holds());
+                failed.extend(wrong.map(|report| (pass, variant, report.to_string())));
+                test.reports.extend(reports);
+                Ok(())
+            }
+            // A driver that cannot compile a variant is as good as one that computes it wrongly.
+            Err(error @ DeviceError::Validation { .. }) => {
+                failed.push((pass, variant, error.to_string()));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    })?;
+    for &(pass, variant, ref detail) in &failed {
+        tracing::warn!(device, "kernel {operation}/{pass} {variant} is wrong here and is left out: {detail}");
+        executor.selection_mut().exclude(operation, pass, variant);
+        test.excluded.push((operation, pass, variant));
+    }
+    for &(pass, _, ref detail) in &failed {
+        if variants(executor, case, pass).is_empty() || executor.info().kind == crate::Kind::Reference {
+            let detail = detail.clone();
+            return Err(DeviceError::WrongResults { device, operation, pass: pass.name(), detail });
+        }
+    }
+    Ok(())
+}
