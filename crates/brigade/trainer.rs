@@ -26,6 +26,7 @@ pub struct Trainer {
     options: PipelineOptions,
     threads: Option<usize>,
     self_test: bool,
+    profile: bool,
 }
 
 impl Trainer {
@@ -39,7 +40,7 @@ impl Trainer {
             optimiser: Optimiser { momentum: 0.9, weight_decay: 0.0, nesterov: false },
             record: false,
         };
-        Self { model, placement, options, threads: None, self_test: true }
+        Self { model, placement, options, threads: None, self_test: true, profile: false }
     }
 
     /// The schedule; one that flushes wants several microbatches.
@@ -84,6 +85,13 @@ impl Trainer {
         self
     }
 
+    /// Times every pass of an operation by itself, for measuring: see [`brigade_pipeline::StageReport::laps`].
+    #[must_use]
+    pub fn profile(mut self, profile: bool) -> Self {
+        self.profile = profile;
+        self
+    }
+
     /// Opens the devices, holds the kernels of the model against the reference on each, and starts the stages.
     ///
     /// # Errors
@@ -91,7 +99,7 @@ impl Trainer {
     pub fn start(&self) -> Result<Pipeline, Failure> {
         let devices = resolve(&self.placement)?;
         let threads = self.threads.unwrap_or_else(|| threads_each(&devices));
-        let executors = devices.iter().map(|device| open(device, threads)).collect::<Result<Vec<_>, _>>()?;
+        let executors = devices.iter().map(|device| self.open(device, threads)).collect::<Result<Vec<_>, _>>()?;
         let mut stages = Vec::with_capacity(executors.len());
         for ((_, range), mut executor) in self.placement.stages.iter().zip(executors) {
             if self.self_test {
@@ -100,6 +108,11 @@ impl Trainer {
             stages.push((range.clone(), executor));
         }
         Ok(Pipeline::start(&self.model, stages, self.options)?)
+    }
+
+    fn open(&self, device: &DeviceInfo, threads: usize) -> Result<Box<dyn Executor>, Failure> {
+        let options = OpenOptions { threads: Some(threads), profile: self.profile, ..OpenOptions::default() };
+        Ok(brigade_devices::open(device, &options)?)
     }
 
     /// The operations that a stage's device will run.

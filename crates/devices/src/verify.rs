@@ -151,7 +151,13 @@ fn examine(
     Ok(())
 }
 
-fn compare(case: &Case, pass: Pass, variant: &'static str, got: &Words, wanted: &[(Tensor, Vec<f64>)]) -> Vec<Report> {
+pub(crate) fn compare(
+    case: &Case,
+    pass: Pass,
+    variant: &'static str,
+    got: &Words,
+    wanted: &[(Tensor, Vec<f64>)],
+) -> Vec<Report> {
     let operation = case.operation.as_ref();
     let report = |(tensor, wanted): &(Tensor, Vec<f64>)| {
         let got = got.get(tensor).map(|words| from_words(words, operation.element_type(*tensor)));
@@ -163,7 +169,7 @@ fn compare(case: &Case, pass: Pass, variant: &'static str, got: &Words, wanted: 
 }
 
 /// What a pass should write, in f64. Elements that the reference itself leaves out are NaN.
-fn reference(
+pub(crate) fn reference(
     executor: &dyn Executor,
     case: &Case,
     pass: Pass,
@@ -187,7 +193,7 @@ fn reference(
 }
 
 /// Random elements: classes for labels and other integers, normally distributed numbers for all else.
-fn random_words(case: &Case, tensor: Tensor, count: usize, random: &mut Random) -> Vec<u32> {
+pub(crate) fn random_words(case: &Case, tensor: Tensor, count: usize, random: &mut Random) -> Vec<u32> {
     let classes = case.problem.input.c.max(1);
     let mut word = || match case.operation.element_type(tensor) {
         ElementType::U32 => random.integer(0, classes - 1) as u32,

@@ -132,7 +132,12 @@ impl Gpu {
     }
 
     /// Waits for a submission, at most for `timeout`, looking now and then whether the device is lost.
-    pub(super) fn finish(&self, index: &SubmissionIndex, what: &str, timeout: Duration) -> Result<(), DeviceError> {
+    pub(super) fn finish(
+        &self,
+        index: &SubmissionIndex,
+        what: impl std::fmt::Display,
+        timeout: Duration,
+    ) -> Result<(), DeviceError> {
         let started = Instant::now();
         loop {
             let left = timeout.saturating_sub(started.elapsed());
@@ -141,7 +146,7 @@ impl Gpu {
             }
             if left.is_zero() {
                 let waited = started.elapsed();
-                return Err(DeviceError::Timeout { device: self.name(), what: what.to_owned(), waited });
+                return Err(DeviceError::Timeout { device: self.name(), what: what.to_string(), waited });
             }
         }
     }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use wgpu::BufferUsages;
 
+use super::clock::Clock;
 use super::device::Gpu;
 use super::pipelines::Pipelines;
 use super::prepare::Prepared;
 use super::rings::Rings;
-use super::submit::{Clock, Flight};
+use super::submit::Flight;
 use crate::check::inside;
 use crate::program::{BufferId, Program, Slice};
 use crate::{
@@ -48,7 +49,7 @@ pub(crate) struct GpuExecutor {
 impl GpuExecutor {
     /// An executor of an opened device.
     pub(crate) fn new(mut gpu: Gpu, options: &OpenOptions) -> Result<Self, DeviceError> {
-        let clock = Clock::new(&mut gpu)?;
+        let clock = Clock::new(&mut gpu, options)?;
         Ok(Self {
             gpu,
             buffers: Vec::new(),

@@ -325,6 +325,7 @@ impl Worker {
         let completion = self.stage.wait(done.ticket)?;
         let busy = self.note_time(completion.submitted, completion.finished);
         self.report.count(done.action.verb, completion.device_time.unwrap_or(busy));
+        self.report.note(&completion);
         if self.record {
             let (action, cycle, end) = (done.action, done.cycle, completion.finished);
             self.report.records.push(Record { action, cycle, start: end - busy, end });
