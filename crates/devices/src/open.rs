@@ -52,7 +52,7 @@ pub fn open(info: &DeviceInfo, options: &OpenOptions) -> Result<Box<dyn Executor
     if info.kind == Kind::Reference {
         return Ok(Box::new(ReferenceExecutor::new()));
     }
-    let threads = options.threads.filter(|_| info.driver.contains("llvmpipe"));
+    let threads = options.threads.filter(|_| info.takes_threads());
     let (mut info, device, queue) = alone(threads, || connect(info, options))?;
     if let Some(bytes) = options.binding_bytes {
         info.limits.binding_bytes = info.limits.binding_bytes.min(bytes);

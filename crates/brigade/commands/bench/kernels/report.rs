@@ -22,7 +22,7 @@ pub(super) struct Report {
 pub(super) struct Device {
     device: String,
     driver: String,
-    /// Driver threads, where it computes on the host's cores.
+    /// Driver threads, where the driver lets them be chosen.
     threads: Option<usize>,
     ceiling: Ceiling,
     kernels: Vec<Row>,
@@ -151,7 +151,7 @@ impl Device {
         Self {
             device: info.name.clone(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-            threads: info.is_software().then_some(threads),
+            threads: info.takes_threads().then_some(threads),
             ceiling,
             kernels,
         }
