@@ -54,6 +54,8 @@ pub struct StageReport {
     pub update: Tally,
     /// Time spent waiting for a neighbour's message with nothing in flight.
     pub waited: Duration,
+    /// From the first action to the end of the stage's own last; other stages may go on for longer.
+    pub elapsed: Duration,
     /// Bytes of activations sent to the next stage.
     pub activation_bytes: u64,
     /// Bytes of gradients sent to the previous stage.
@@ -80,6 +82,7 @@ impl StageReport {
             backward: Tally::default(),
             update: Tally::default(),
             waited: Duration::ZERO,
+            elapsed: Duration::ZERO,
             activation_bytes: 0,
             gradient_bytes: 0,
             staleness: 0,
@@ -126,6 +129,7 @@ impl StageReport {
             mine.add(theirs);
         }
         self.waited += later.waited;
+        self.elapsed += later.elapsed;
         self.activation_bytes += later.activation_bytes;
         self.gradient_bytes += later.gradient_bytes;
         self.staleness = later.staleness;

@@ -121,6 +121,14 @@ impl Gpu {
         result.map_err(|_| DeviceError::Lost { device: self.name(), reason: "wgpu panicked".into() })
     }
 
+    /// Runs the callbacks of what has finished, without waiting.
+    pub(super) fn hear(&self) -> Result<(), DeviceError> {
+        match self.guarded(|| self.device.poll(PollType::Poll))? {
+            Ok(_) => Ok(()),
+            Err(error) => Err(DeviceError::Validation { device: self.name(), message: error.to_string() }),
+        }
+    }
+
     /// Whether a submission finishes within `timeout`.
     pub(super) fn poll(&self, index: &SubmissionIndex, timeout: Duration) -> Result<bool, DeviceError> {
         let wait = PollType::Wait { submission_index: Some(index.clone()), timeout: Some(timeout) };

@@ -119,10 +119,13 @@ impl Executor for GpuExecutor {
     }
 
     fn is_finished(&mut self, ticket: &Ticket) -> Result<bool, DeviceError> {
-        match self.flights.iter().find(|flight| flight.submission == ticket.submission) {
-            Some(flight) => self.gpu.poll(&flight.index, Duration::ZERO),
-            None => Ok(true),
-        }
+        let Some(flight) = self.flights.iter().find(|flight| flight.submission == ticket.submission) else {
+            return Ok(true);
+        };
+        // Asking for one submission blocks on some drivers even where no time is given; hearing of all does not.
+        let Some((ring, slot)) = flight.slot else { return self.gpu.poll(&flight.index, Duration::ZERO) };
+        self.gpu.hear()?;
+        Ok(self.rings.get_mut(ring).is_none_or(|ring| ring.landed(slot) != Some(false)))
     }
 
     fn wait(&mut self, ticket: Ticket, timeout: Duration) -> Result<Completion, DeviceError> {

@@ -19,7 +19,7 @@ pub(super) struct Flight {
     program: ProgramId,
     label: Arc<str>,
     /// Ring and slot that the download or the timestamps come back in.
-    slot: Option<(usize, usize)>,
+    pub(super) slot: Option<(usize, usize)>,
     download_bytes: u64,
 }
 

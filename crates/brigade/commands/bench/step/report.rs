@@ -36,7 +36,7 @@ struct Stage {
     stage: usize,
     device: String,
     layers: Vec<String>,
-    /// All rounds over their steps, filling and draining the pipeline included.
+    /// From the stage's first action to its last, over the steps; filling the pipeline counts as waiting.
     step_milliseconds: f64,
     /// Between the device's timestamps around each pass of an operation.
     kernel_milliseconds: f64,
@@ -110,7 +110,7 @@ impl Stage {
     fn new(report: &StageReport, device: &str, layers: Vec<String>, bench: &Bench) -> Self {
         let steps = bench.steps.max(1) as f64;
         let each = |time: Duration| 1e3 * time.as_secs_f64() / steps;
-        let (step, kernel, waiting) = (each(bench.elapsed), each(report.kernel()), each(report.waited));
+        let (step, kernel, waiting) = (each(report.elapsed), each(report.kernel()), each(report.waited));
         let other = step - kernel - waiting;
         let mut kernels: Vec<_> = report
             .laps

@@ -1,7 +1,7 @@
 //! A pipeline whose steps are timed.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use brigade::{Failure, LearningRate, Pipeline, Placement, Schedule, Sequential, Trainer};
 use brigade_kernels::Random;
@@ -16,9 +16,8 @@ pub(super) struct Bench {
     samples: Samples,
     /// Milliseconds from the end of a step to the end of the next.
     pub(super) step_milliseconds: Vec<f64>,
-    /// Steps of all rounds, and how long they took from the first order to the last update.
+    /// Steps of all rounds.
     pub(super) steps: usize,
-    pub(super) elapsed: Duration,
     pub(super) stages: Vec<StageReport>,
 }
 
@@ -41,7 +40,6 @@ impl Bench {
             samples: synthetic(model, args.batch)?,
             step_milliseconds: Vec::new(),
             steps: 0,
-            elapsed: Duration::ZERO,
             stages: Vec::new(),
         };
         let sets = bench.pipeline.schedule().warmup(0, args.microbatches);
@@ -51,9 +49,7 @@ impl Bench {
 
     /// Times so many steps after one that only fills the pipeline.
     pub(super) fn round(&mut self, steps: usize) -> Result<(), Failure> {
-        let started = Instant::now();
         let (ends, stages) = self.train(steps + 1)?;
-        self.elapsed += started.elapsed();
         self.steps += steps + 1;
         self.step_milliseconds.extend(ends.windows(2).map(|pair| 1e3 * (pair[1] - pair[0]).as_secs_f64()));
         if self.stages.is_empty() {
