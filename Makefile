@@ -24,6 +24,8 @@ docs: ## regenerate the generated parts of docs/
 
 bench: ## measure this machine
 	scripts/setup train
+	cargo run --release -- bench kernels --devices llvmpipe
+	cargo run --release -- bench step --devices llvmpipe --threads 1
 	cargo run --release -- bench pipeline --devices llvmpipe
 
 clean: ## delete what was built

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use brigade_kernels::ceiling;
 use brigade_kernels::ops::OPERATIONS;
 
 const LONGEST_FILE: usize = 600;
@@ -119,6 +120,8 @@ fn shaders_and_operations_correspond_one_to_one() {
     };
     let operations: BTreeSet<_> = OPERATIONS.iter().map(|entry| entry.name.to_owned()).collect();
     assert_eq!(stems("shaders", "wgsl"), operations);
+    let ceilings: BTreeSet<_> = ceiling::SHADERS.iter().map(|shader| shader.name.to_owned()).collect();
+    assert_eq!(stems("shaders/bench", "wgsl"), ceilings, "what benchmarks hold the operations against");
     let sources = stems("crates/kernels/src/ops", "rs");
     for entry in OPERATIONS {
         assert_eq!(entry.shader.name, entry.name);

@@ -26,6 +26,8 @@ pub struct Trainer {
     options: PipelineOptions,
     threads: Option<usize>,
     tune: Tuning,
+    self_test: bool,
+    profile: bool,
 }
 
 impl Trainer {
@@ -39,7 +41,7 @@ impl Trainer {
             optimiser: Optimiser { momentum: 0.9, weight_decay: 0.0, nesterov: false },
             record: false,
         };
-        Self { model, placement, options, threads: None, tune: Tuning::Off }
+        Self { model, placement, options, threads: None, tune: Tuning::Off, self_test: true, profile: false }
     }
 
     /// The schedule; one that flushes wants several microbatches.
@@ -91,6 +93,13 @@ impl Trainer {
         self
     }
 
+    /// Times every pass of an operation by itself, for measuring: see [`brigade_pipeline::StageReport::laps`].
+    #[must_use]
+    pub fn profile(mut self, profile: bool) -> Self {
+        self.profile = profile;
+        self
+    }
+
     /// Opens the devices, holds the kernels of the model against the reference on each, and starts the stages.
     ///
     /// # Errors
@@ -109,13 +118,15 @@ impl Trainer {
         let ranges: Vec<_> = self.placement.stages.iter().map(|(_, range)| range.clone()).collect();
         let tasks = Pipeline::tasks(&self.model, &ranges, &self.options)?;
         let (selections, report) = self.tuned(&devices, &tasks, threads)?;
-        let executors = devices.iter().map(|device| open(device, threads)).collect::<Result<Vec<_>, _>>()?;
+        let executors = devices.iter().map(|device| self.open(device, threads)).collect::<Result<Vec<_>, _>>()?;
         let mut stages = Vec::with_capacity(executors.len());
         for (((range, mut executor), tasks), selection) in
             ranges.into_iter().zip(executors).zip(&tasks).zip(&selections)
         {
             executor.selection_mut().adopt(selection);
-            brigade_devices::self_test_for(executor.as_mut(), &self.operations(range.clone()), tasks)?;
+            if self.self_test {
+                brigade_devices::self_test_for(executor.as_mut(), &self.operations(range.clone()), tasks)?;
+            }
             stages.push((range, executor));
         }
         Ok((Pipeline::start(&self.model, stages, self.options)?, report))
@@ -144,6 +155,11 @@ impl Trainer {
             report.absorb(found);
         }
         Ok((selections, report))
+    }
+
+    fn open(&self, device: &DeviceInfo, threads: usize) -> Result<Box<dyn Executor>, Failure> {
+        let options = OpenOptions { threads: Some(threads), profile: self.profile, ..OpenOptions::default() };
+        Ok(brigade_devices::open(device, &options)?)
     }
 
     /// The operations that a stage's device will run.

@@ -1,6 +1,9 @@
 //! The seam between a stage and what computes for it.
 
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
+
+use brigade_kernels::Pass;
 
 use crate::program::{BufferId, Program, Slice};
 use crate::staging::{Download, Upload};
@@ -28,6 +31,49 @@ pub struct Completion {
     pub finished: Instant,
     /// Time between the device's own timestamps around the commands, where it has them.
     pub device_time: Option<Duration>,
+    /// The same for each pass of an operation, where the device was opened to be profiled.
+    pub laps: Vec<Lap>,
+    /// What the submission consisted of.
+    pub work: Counts,
+}
+
+/// The time of one pass of an operation within a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lap {
+    /// Whose.
+    pub kernel: LapKernel,
+    /// Time on the device.
+    pub time: Duration,
+}
+
+/// What ran during a [`Lap`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LapKernel {
+    /// The operation.
+    pub operation: &'static str,
+    /// The pass.
+    pub pass: Pass,
+    /// The variant.
+    pub variant: &'static str,
+}
+
+/// What an encoder was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Compute passes.
+    pub passes: usize,
+    /// Dispatches in them.
+    pub dispatches: usize,
+    /// Copies between buffers, uploads and downloads included, and clears.
+    pub transfers: usize,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passes += other.passes;
+        self.dispatches += other.dispatches;
+        self.transfers += other.transfers;
+    }
 }
 
 /// Something that holds buffers and runs programs: a GPU through wgpu, or the reference arithmetic on the host.

@@ -101,6 +101,11 @@ impl DeviceInfo {
     pub const fn is_software(&self) -> bool {
         matches!(self.kind, Kind::Software | Kind::Reference)
     }
+
+    /// Whether its driver lets the number of its threads be chosen: only llvmpipe listens.
+    pub fn takes_threads(&self) -> bool {
+        self.driver.contains("llvmpipe")
+    }
 }
 
 impl fmt::Display for DeviceInfo {

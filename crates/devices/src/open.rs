@@ -17,6 +17,8 @@ pub struct OpenOptions {
     pub threads: Option<usize>,
     /// Whether submissions are timed on the device.
     pub timestamps: bool,
+    /// Whether every command of a submission is timed by itself as well; costs something, for measuring only.
+    pub profile: bool,
     /// Whether shaders check every index and bound every loop. For tests: it is slow.
     pub checked: bool,
     /// Plans as if no binding might be larger than this.
@@ -32,6 +34,7 @@ impl Default for OpenOptions {
         Self {
             threads: None,
             timestamps: true,
+            profile: false,
             checked: false,
             binding_bytes: None,
             budget_bytes: None,
@@ -49,7 +52,7 @@ pub fn open(info: &DeviceInfo, options: &OpenOptions) -> Result<Box<dyn Executor
     if info.kind == Kind::Reference {
         return Ok(Box::new(ReferenceExecutor::new()));
     }
-    let threads = options.threads.filter(|_| info.driver.contains("llvmpipe"));
+    let threads = options.threads.filter(|_| info.takes_threads());
     let (mut info, device, queue) = alone(threads, || connect(info, options))?;
     if let Some(bytes) = options.binding_bytes {
         info.limits.binding_bytes = info.limits.binding_bytes.min(bytes);
@@ -70,6 +73,8 @@ pub(crate) fn connect(
     let mut useful = USEFUL.into_iter().fold(Features::empty(), |all, (feature, _)| all | feature) & adapter.features();
     if !options.timestamps {
         useful.remove(Features::TIMESTAMP_QUERY);
+    } else if options.profile {
+        useful |= adapter.features() & Features::TIMESTAMP_QUERY_INSIDE_PASSES;
     }
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("brigade"),

@@ -10,8 +10,8 @@ use crate::convert::{from_words, scalars, to_words};
 use crate::program::{BufferId, Command, Program, Run, Slice};
 use crate::staging::UploadMemory;
 use crate::{
-    Completion, DeviceError, DeviceInfo, Download, Executor, Identity, Kind, Ledger, ProgramId, Purpose, Selection,
-    Ticket, Upload,
+    Completion, Counts, DeviceError, DeviceInfo, Download, Executor, Identity, Kind, Ledger, ProgramId, Purpose,
+    Selection, Ticket, Upload,
 };
 
 /// Runs programs with [`brigade_kernels::Operation::reference`]. Deterministic, slow, and right by definition.
@@ -206,6 +206,8 @@ impl Executor for ReferenceExecutor {
             submitted,
             finished: Instant::now(),
             device_time: Some(submitted.elapsed()),
+            laps: Vec::new(),
+            work: Counts::default(),
         };
         self.submissions += 1;
         self.finished.push_back((self.submissions, completion));

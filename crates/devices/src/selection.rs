@@ -141,7 +141,7 @@ impl Selection {
                 // That some variant does not suit the shapes says less than why another cannot run.
                 Err(error @ PlanError::Unsuited { .. }) => first = first.or(Some(error)),
                 Err(error) => {
-                    first = first.filter(|first| !matches!(first, PlanError::Unsuited { .. })).or(Some(error))
+                    first = first.filter(|first| !matches!(first, PlanError::Unsuited { .. })).or(Some(error));
                 }
             }
         }

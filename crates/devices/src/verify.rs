@@ -83,7 +83,13 @@ pub(crate) fn examine(
     Ok(())
 }
 
-fn compare(case: &Case, pass: Pass, variant: &'static str, got: &Words, wanted: &[(Tensor, Vec<f64>)]) -> Vec<Report> {
+pub(crate) fn compare(
+    case: &Case,
+    pass: Pass,
+    variant: &'static str,
+    got: &Words,
+    wanted: &[(Tensor, Vec<f64>)],
+) -> Vec<Report> {
     let operation = case.operation.as_ref();
     let report = |(tensor, wanted): &(Tensor, Vec<f64>)| {
         let got = got.get(tensor).map(|words| from_words(words, operation.element_type(*tensor)));
@@ -119,7 +125,7 @@ pub(crate) fn reference(
 }
 
 /// Random elements: classes for labels and other integers, normally distributed numbers for all else.
-fn random_words(case: &Case, tensor: Tensor, count: usize, random: &mut Random) -> Vec<u32> {
+pub(crate) fn random_words(case: &Case, tensor: Tensor, count: usize, random: &mut Random) -> Vec<u32> {
     let classes = case.problem.input.c.max(1);
     let mut word = || match case.operation.element_type(tensor) {
         ElementType::U32 => random.integer(0, classes - 1) as u32,

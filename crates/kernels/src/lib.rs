@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod case;
+pub mod ceiling;
 mod error;
 mod host;
 mod limits;

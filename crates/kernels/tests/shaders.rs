@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use brigade_kernels::ceiling;
 use brigade_kernels::ops::OPERATIONS;
 use brigade_kernels::{Access, Dispatch, Limits, Pass, PlanError, Random, Shader};
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
@@ -20,9 +21,9 @@ fn checked(shader: &Shader, definitions: &[(&'static str, u32)]) -> (naga::Modul
 
 #[test]
 fn every_shader_is_valid_and_declares_its_uniform_as_rust_does() {
-    for entry in OPERATIONS {
-        let (module, _) = checked(entry.shader, &[]);
-        let layout = &entry.shader.uniform;
+    for shader in OPERATIONS.iter().map(|entry| entry.shader).chain(ceiling::SHADERS.iter().copied()) {
+        let (module, _) = checked(shader, &[]);
+        let layout = &shader.uniform;
         let (_, declared) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some(layout.name)).unwrap();
         let naga::TypeInner::Struct { members, span } = &declared.inner else { panic!("{} is no struct", layout.name) };
         let found: Vec<_> = members
@@ -31,8 +32,8 @@ fn every_shader_is_valid_and_declares_its_uniform_as_rust_does() {
             .collect();
         let wanted: Vec<_> =
             (0u32..).zip(layout.fields).map(|(i, (name, ty))| ((*name).to_owned(), (*ty).to_owned(), 4 * i)).collect();
-        assert_eq!(found, wanted, "{}", entry.name);
-        assert_eq!(*span as usize, 4 * layout.fields.len(), "{}", entry.name);
+        assert_eq!(found, wanted, "{}", shader.name);
+        assert_eq!(*span as usize, 4 * layout.fields.len(), "{}", shader.name);
     }
 }
 
@@ -78,6 +79,17 @@ fn every_dispatch_binds_what_its_entry_point_uses() {
             }
         }
         assert_eq!(planned_entries, declared_entries, "{}: entry points that no plan uses", entry.name);
+    }
+}
+
+#[test]
+fn every_ceiling_binds_what_its_entry_point_uses() {
+    for case in [ceiling::multiply_add(100, 2), ceiling::copy(100)] {
+        let variant = &case.operation.variants(Pass::Forward)[0];
+        let plan = case.operation.plan(Pass::Forward, variant, case.problem, &Limits::PORTABLE).unwrap();
+        let (module, info) = checked(plan.dispatches[0].kernel.shader, &[]);
+        assert_eq!(module.entry_points.len(), 1);
+        assert_eq!(storage_used(&module, info.get_entry_point(0)), bound(&plan.dispatches[0]));
     }
 }
 

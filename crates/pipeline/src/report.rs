@@ -1,8 +1,9 @@
 //! What a stage counted while it worked.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use brigade_devices::Purpose;
+use brigade_devices::{Completion, Counts, LapKernel, Purpose};
 
 use crate::schedule::{Action, Verb};
 
@@ -29,6 +30,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    fn add(&mut self, other: Self) {
+        self.count += other.count;
+        self.time += other.time;
+    }
+
     /// Seconds of one action on average; 0 where there was none.
     pub fn mean_seconds(&self) -> f64 {
         if self.count == 0 { 0.0 } else { self.time.as_secs_f64() / self.count as f64 }
@@ -48,6 +54,8 @@ pub struct StageReport {
     pub update: Tally,
     /// Time spent waiting for a neighbour's message with nothing in flight.
     pub waited: Duration,
+    /// From the first action to the end of the stage's own last; other stages may go on for longer.
+    pub elapsed: Duration,
     /// Bytes of activations sent to the next stage.
     pub activation_bytes: u64,
     /// Bytes of gradients sent to the previous stage.
@@ -60,6 +68,10 @@ pub struct StageReport {
     pub bytes: Vec<(Purpose, u64)>,
     /// Every action, where they were asked for.
     pub records: Vec<Record>,
+    /// Time by operation, pass and variant, where the device was opened to be profiled.
+    pub laps: BTreeMap<LapKernel, Tally>,
+    /// What all submissions consisted of.
+    pub work: Counts,
 }
 
 impl StageReport {
@@ -70,12 +82,15 @@ impl StageReport {
             backward: Tally::default(),
             update: Tally::default(),
             waited: Duration::ZERO,
+            elapsed: Duration::ZERO,
             activation_bytes: 0,
             gradient_bytes: 0,
             staleness: 0,
             peak_bytes: 0,
             bytes: Vec::new(),
             records: Vec::new(),
+            laps: BTreeMap::new(),
+            work: Counts::default(),
         }
     }
 
@@ -89,6 +104,18 @@ impl StageReport {
         tally.time += time;
     }
 
+    pub(crate) fn note(&mut self, completion: &Completion) {
+        for lap in &completion.laps {
+            self.laps.entry(lap.kernel).or_default().add(Tally { count: 1, time: lap.time });
+        }
+        self.work += completion.work;
+    }
+
+    /// Time in kernels, where the device was opened to be profiled.
+    pub fn kernel(&self) -> Duration {
+        self.laps.values().map(|tally| tally.time).sum()
+    }
+
     /// Time on the device.
     pub fn busy(&self) -> Duration {
         self.forward.time + self.backward.time + self.update.time
@@ -99,15 +126,19 @@ impl StageReport {
         for (mine, theirs) in
             [(&mut self.forward, later.forward), (&mut self.backward, later.backward), (&mut self.update, later.update)]
         {
-            mine.count += theirs.count;
-            mine.time += theirs.time;
+            mine.add(theirs);
         }
         self.waited += later.waited;
+        self.elapsed += later.elapsed;
         self.activation_bytes += later.activation_bytes;
         self.gradient_bytes += later.gradient_bytes;
         self.staleness = later.staleness;
         self.peak_bytes = later.peak_bytes;
         self.bytes = later.bytes;
         self.records.extend(later.records);
+        for (kernel, tally) in later.laps {
+            self.laps.entry(kernel).or_default().add(tally);
+        }
+        self.work += later.work;
     }
 }

@@ -13,6 +13,7 @@ use brigade::{
 use brigade_pipeline::{Source, StageReport, Stretch};
 use serde::Serialize;
 
+use super::statistics::median;
 use crate::output;
 
 /// The flags of `bench pipeline`.
@@ -239,10 +240,4 @@ impl Bench {
             efficiency: speedup / bound,
         }
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
 }

@@ -5,8 +5,8 @@ use brigade_kernels::{Binding, Dispatch, Tensor};
 use super::device::Gpu;
 use super::executor::{GpuExecutor, Scratch};
 use super::pipelines::{Key, Pipeline};
-use crate::DeviceError;
 use crate::program::{Run, Slice};
+use crate::{DeviceError, LapKernel};
 
 /// A part of a buffer.
 #[derive(Clone)]
@@ -21,6 +21,10 @@ pub(super) struct Step {
     pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) group: wgpu::BindGroup,
     pub(super) workgroups: [u32; 3],
+    /// The pass of an operation that is done after it.
+    pub(super) ends: Option<LapKernel>,
+    /// The timestamp that is written after it.
+    pub(super) stamp: Option<u32>,
     /// How to make the group again where it binds scratch memory.
     recipe: Option<Recipe>,
 }
@@ -106,7 +110,7 @@ impl GpuExecutor {
             .scoped(|| recipe.bind(&self.gpu, &self.scratch))
             .map_err(|error| self.gpu.validation(&format!("program {program}: {kernel}"), &error))?;
         let recipe = recipe.uses_scratch().then_some(recipe);
-        Ok(Step { pipeline, group, workgroups: dispatch.workgroups, recipe })
+        Ok(Step { pipeline, group, workgroups: dispatch.workgroups, ends: None, stamp: None, recipe })
     }
 
     fn bound(&self, run: &Run, binding: &Binding) -> Result<Place, String> {

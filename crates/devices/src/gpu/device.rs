@@ -121,6 +121,14 @@ impl Gpu {
         result.map_err(|_| DeviceError::Lost { device: self.name(), reason: "wgpu panicked".into() })
     }
 
+    /// Runs the callbacks of what has finished, without waiting.
+    pub(super) fn hear(&self) -> Result<(), DeviceError> {
+        match self.guarded(|| self.device.poll(PollType::Poll))? {
+            Ok(_) => Ok(()),
+            Err(error) => Err(DeviceError::Validation { device: self.name(), message: error.to_string() }),
+        }
+    }
+
     /// Whether a submission finishes within `timeout`.
     pub(super) fn poll(&self, index: &SubmissionIndex, timeout: Duration) -> Result<bool, DeviceError> {
         let wait = PollType::Wait { submission_index: Some(index.clone()), timeout: Some(timeout) };
@@ -132,7 +140,12 @@ impl Gpu {
     }
 
     /// Waits for a submission, at most for `timeout`, looking now and then whether the device is lost.
-    pub(super) fn finish(&self, index: &SubmissionIndex, what: &str, timeout: Duration) -> Result<(), DeviceError> {
+    pub(super) fn finish(
+        &self,
+        index: &SubmissionIndex,
+        what: impl std::fmt::Display,
+        timeout: Duration,
+    ) -> Result<(), DeviceError> {
         let started = Instant::now();
         loop {
             let left = timeout.saturating_sub(started.elapsed());
@@ -141,7 +154,7 @@ impl Gpu {
             }
             if left.is_zero() {
                 let waited = started.elapsed();
-                return Err(DeviceError::Timeout { device: self.name(), what: what.to_owned(), waited });
+                return Err(DeviceError::Timeout { device: self.name(), what: what.to_string(), waited });
             }
         }
     }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use wgpu::BufferUsages;
 
+use super::clock::Clock;
 use super::device::Gpu;
 use super::pipelines::Pipelines;
 use super::prepare::Prepared;
 use super::rings::Rings;
-use super::submit::{Clock, Flight};
+use super::submit::Flight;
 use crate::check::inside;
 use crate::program::{BufferId, Program, Slice};
 use crate::{
@@ -48,7 +49,7 @@ pub(crate) struct GpuExecutor {
 impl GpuExecutor {
     /// An executor of an opened device.
     pub(crate) fn new(mut gpu: Gpu, options: &OpenOptions) -> Result<Self, DeviceError> {
-        let clock = Clock::new(&mut gpu)?;
+        let clock = Clock::new(&mut gpu, options)?;
         Ok(Self {
             gpu,
             buffers: Vec::new(),
@@ -118,10 +119,13 @@ impl Executor for GpuExecutor {
     }
 
     fn is_finished(&mut self, ticket: &Ticket) -> Result<bool, DeviceError> {
-        match self.flights.iter().find(|flight| flight.submission == ticket.submission) {
-            Some(flight) => self.gpu.poll(&flight.index, Duration::ZERO),
-            None => Ok(true),
-        }
+        let Some(flight) = self.flights.iter().find(|flight| flight.submission == ticket.submission) else {
+            return Ok(true);
+        };
+        // Asking for one submission blocks on some drivers even where no time is given; hearing of all does not.
+        let Some((ring, slot)) = flight.slot else { return self.gpu.poll(&flight.index, Duration::ZERO) };
+        self.gpu.hear()?;
+        Ok(self.rings.get_mut(ring).is_none_or(|ring| ring.landed(slot) != Some(false)))
     }
 
     fn wait(&mut self, ticket: Ticket, timeout: Duration) -> Result<Completion, DeviceError> {

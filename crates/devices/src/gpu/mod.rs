@@ -2,10 +2,11 @@
 //!
 //! # Layout
 //! `device` makes buffers and waits; `health` hears of errors; `pipelines` compiles and caches; `prepare` makes
-//! programs ready and `bind` their dispatches; `rings` keeps staging slots; `submit` runs programs; `transfer` moves
-//! data for set-up.
+//! programs ready and `bind` their dispatches; `rings` keeps staging slots; `submit` runs programs, which `clock`
+//! times; `transfer` moves data for set-up.
 
 mod bind;
+mod clock;
 mod device;
 mod executor;
 mod health;

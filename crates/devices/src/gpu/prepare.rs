@@ -1,9 +1,12 @@
 //! A program made ready: pipelines, bind groups, uniforms, scratch memory, staging slots.
 
+use std::sync::Arc;
+
 use brigade_kernels::Dispatch;
 use wgpu::BufferUsages;
 
 use super::bind::{Part, Step};
+use super::clock::{Detail, Stamps};
 use super::device::Gpu;
 use super::executor::{GpuExecutor, Scratch};
 use super::pipelines::Key;
@@ -11,7 +14,7 @@ use super::rings::Way;
 use crate::check::check;
 use crate::program::{Command, Program, Run, Slice};
 use crate::selection::NoChoice;
-use crate::{DeviceError, Purpose};
+use crate::{Counts, DeviceError, LapKernel, Purpose};
 
 /// Uniforms start at multiples of this: the strictest alignment among adapters.
 const UNIFORM_ALIGNMENT: u64 = 256;
@@ -26,17 +29,41 @@ pub(super) struct Move {
 
 /// What an encoder is told.
 pub(super) enum Segment {
-    /// Dispatches of one compute pass.
-    Pass(Vec<Step>),
+    /// One compute pass.
+    Pass(PassSegment),
     /// A copy between buffers.
     Copy(Part, Part),
     /// Zeros.
     Clear(Part),
 }
 
+/// Dispatches of one compute pass, and the timestamps at its ends.
+#[derive(Default)]
+pub(super) struct PassSegment {
+    pub(super) steps: Vec<Step>,
+    pub(super) begin: Option<u32>,
+    pub(super) end: Option<u32>,
+}
+
+impl Segment {
+    pub(super) fn pass_mut(&mut self) -> Option<&mut PassSegment> {
+        match self {
+            Self::Pass(pass) => Some(pass),
+            _ => None,
+        }
+    }
+}
+
+/// What a pass of an operation needs; nothing for copies and clears.
+#[derive(Default)]
+struct Planned {
+    variant: &'static str,
+    dispatches: Vec<Dispatch>,
+}
+
 /// A program that is ready to be submitted.
 pub(super) struct Prepared {
-    pub(super) label: String,
+    pub(super) label: Arc<str>,
     pub(super) uploads: Vec<Move>,
     pub(super) downloads: Vec<Move>,
     pub(super) segments: Vec<Segment>,
@@ -46,6 +73,8 @@ pub(super) struct Prepared {
     /// Also where only timestamps come back.
     pub(super) download_ring: Option<usize>,
     pub(super) uniforms: Option<wgpu::Buffer>,
+    pub(super) stamps: Stamps,
+    pub(super) work: Counts,
     generation: u64,
 }
 
@@ -55,10 +84,7 @@ impl Prepared {
         if self.generation == scratch.generation {
             return;
         }
-        for step in self.segments.iter_mut().flat_map(|segment| match segment {
-            Segment::Pass(steps) => steps.as_mut_slice(),
-            _ => &mut [],
-        }) {
+        for step in self.segments.iter_mut().filter_map(Segment::pass_mut).flat_map(|pass| &mut pass.steps) {
             step.refresh(gpu, scratch);
         }
         self.generation = scratch.generation;
@@ -71,24 +97,30 @@ impl GpuExecutor {
         let elements = |id| self.held(id).map(|held| held.elements);
         check(program, &elements).map_err(|message| self.gpu.program_error(&program.label, message))?;
         let planned = self.plan(program)?;
-        let dispatches = || planned.iter().flatten();
+        let dispatches = || planned.iter().flat_map(|planned| &planned.dispatches);
         self.pipelines.compile(&self.gpu, dispatches().map(Key::of).collect())?;
         let uniforms = self.uniforms(dispatches())?;
-        let segments = self.segments(program, &planned, uniforms.as_ref())?;
-        let timed = self.clock.is_some() && segments.iter().any(|segment| matches!(segment, Segment::Pass(_)));
+        let mut segments = self.segments(program, &planned, uniforms.as_ref())?;
+        let stamps = match &self.clock {
+            Some(clock) => clock
+                .place(&mut segments)
+                .ok_or_else(|| self.gpu.program_error(&program.label, "has too many commands to be profiled"))?,
+            None => Stamps::default(),
+        };
         let (upload_bytes, download_bytes) = (program.upload_bytes() as u64, program.download_bytes() as u64);
-        let timestamps = if timed { super::submit::TIMESTAMP_BYTES } else { 0 };
-        let back = download_bytes.next_multiple_of(8) + timestamps;
+        let back = download_bytes.next_multiple_of(8) + stamps.bytes();
         let mut ring = |way, bytes| match bytes {
             0 => Ok(None),
             _ => self.rings.provide(&mut self.gpu, way, bytes, depth).map(Some),
         };
         let (upload_ring, download_ring) = (ring(Way::Up, upload_bytes)?, ring(Way::Down, back)?);
         Ok(Prepared {
-            label: program.label.clone(),
+            label: program.label.as_str().into(),
             uploads: self.moves(&program.uploads)?,
             downloads: self.moves(&program.downloads)?,
+            work: counts(program, &segments),
             segments,
+            stamps,
             upload_bytes,
             download_bytes,
             upload_ring,
@@ -99,19 +131,19 @@ impl GpuExecutor {
     }
 
     /// The dispatches of each command; none for copies. Scratch memory grows to the largest need.
-    fn plan(&mut self, program: &Program) -> Result<Vec<Vec<Dispatch>>, DeviceError> {
+    fn plan(&mut self, program: &Program) -> Result<Vec<Planned>, DeviceError> {
         let mut planned = Vec::new();
         let mut workspace = 0;
         for command in &program.commands {
             let Command::Run(run) = command else {
-                planned.push(Vec::new());
+                planned.push(Planned::default());
                 continue;
             };
             let chosen = self.selection.plan(run.operation.as_ref(), run.pass, run.problem, &self.gpu.info.limits);
             let (variant, plan) = chosen.map_err(|reason| self.no_choice(program, run, reason))?;
             tracing::trace!(program.label, kernel = run.operation.name(), pass = %run.pass, variant = variant.name);
             workspace = workspace.max(plan.workspace);
-            planned.push(plan.dispatches);
+            planned.push(Planned { variant: variant.name, dispatches: plan.dispatches });
         }
         self.grow_scratch(4 * workspace as u64)?;
         Ok(planned)
@@ -160,12 +192,13 @@ impl GpuExecutor {
     fn segments(
         &self,
         program: &Program,
-        planned: &[Vec<Dispatch>],
+        planned: &[Planned],
         uniforms: Option<&wgpu::Buffer>,
     ) -> Result<Vec<Segment>, DeviceError> {
         let mut segments = Vec::new();
         let mut offset = 0;
-        for (command, dispatches) in program.commands.iter().zip(planned) {
+        let apart = self.clock.as_ref().is_some_and(|clock| clock.detail == Detail::Apart);
+        for (command, Planned { variant, dispatches }) in program.commands.iter().zip(planned) {
             match command {
                 Command::Copy { from, to } => segments.push(Segment::Copy(self.part(from)?, self.part(to)?)),
                 Command::Clear(to) => segments.push(Segment::Clear(self.part(to)?)),
@@ -177,9 +210,12 @@ impl GpuExecutor {
                         steps.push(self.step(&program.label, run, dispatch, uniform.filter(|part| part.bytes > 0))?);
                         offset = (offset + bytes).next_multiple_of(UNIFORM_ALIGNMENT);
                     }
+                    if let Some(last) = steps.last_mut() {
+                        last.ends = Some(LapKernel { operation: run.operation.name(), pass: run.pass, variant });
+                    }
                     match segments.last_mut() {
-                        Some(Segment::Pass(before)) => before.append(&mut steps),
-                        _ => segments.push(Segment::Pass(steps)),
+                        Some(Segment::Pass(before)) if !apart => before.steps.append(&mut steps),
+                        _ => segments.push(Segment::Pass(PassSegment { steps, ..PassSegment::default() })),
                     }
                 }
             }
@@ -202,4 +238,18 @@ impl GpuExecutor {
         }
         Ok(moves)
     }
+}
+
+fn counts(program: &Program, segments: &[Segment]) -> Counts {
+    let mut counts = Counts { transfers: program.uploads.len() + program.downloads.len(), ..Counts::default() };
+    for segment in segments {
+        match segment {
+            Segment::Pass(pass) => {
+                counts.passes += 1;
+                counts.dispatches += pass.steps.len();
+            }
+            Segment::Copy(..) | Segment::Clear(_) => counts.transfers += 1,
+        }
+    }
+    counts
 }

@@ -1,65 +1,34 @@
 //! Submissions: one encoder each, and what comes back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wgpu::{BufferUsages, ComputePassTimestampWrites, Features, SubmissionIndex};
+use wgpu::SubmissionIndex;
 
 use super::bind::Part;
-use super::device::Gpu;
+use super::clock::Clock;
 use super::executor::GpuExecutor;
 use super::prepare::{Prepared, Segment};
 use crate::staging::{Download, UploadMemory};
-use crate::{Completion, DeviceError, ProgramId, Purpose, Ticket, Upload};
-
-/// Two timestamps of 64 bits.
-pub(super) const TIMESTAMP_BYTES: u64 = 16;
+use crate::{Completion, DeviceError, Lap, ProgramId, Ticket, Upload};
 
 /// A submission that has not been waited for.
 pub(super) struct Flight {
     pub(super) submission: u64,
     pub(super) index: SubmissionIndex,
-    label: String,
+    program: ProgramId,
+    label: Arc<str>,
     /// Ring and slot that the download or the timestamps come back in.
-    slot: Option<(usize, usize)>,
+    pub(super) slot: Option<(usize, usize)>,
     download_bytes: u64,
-    timed: bool,
 }
 
-/// Timestamps at the start and the end of a submission's compute passes.
-pub(super) struct Clock {
-    queries: wgpu::QuerySet,
-    resolved: wgpu::Buffer,
-    nanoseconds: f64,
-}
-
-impl Clock {
-    /// A clock, where the device has one.
-    pub(super) fn new(gpu: &mut Gpu) -> Result<Option<Self>, DeviceError> {
-        if !gpu.device.features().contains(Features::TIMESTAMP_QUERY) {
-            return Ok(None);
-        }
-        let usage = BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC;
-        let resolved = gpu.buffer(TIMESTAMP_BYTES, Purpose::Small, usage, false)?;
-        let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: 2 };
-        let queries = gpu.scoped(|| gpu.device.create_query_set(&descriptor));
-        let queries = queries.map_err(|error| gpu.validation("timestamps", &error))?;
-        Ok(Some(Self { queries, resolved, nanoseconds: f64::from(gpu.queue.get_timestamp_period()) }))
-    }
-
-    fn writes(&self, first: bool, last: bool) -> Option<ComputePassTimestampWrites<'_>> {
-        (first || last).then_some(ComputePassTimestampWrites {
-            query_set: &self.queries,
-            beginning_of_pass_write_index: first.then_some(0),
-            end_of_pass_write_index: last.then_some(1),
-        })
-    }
-
-    fn between(&self, bytes: &[u8]) -> Option<Duration> {
-        let stamp = |bytes: &[u8]| bytes.try_into().ok().map(u64::from_le_bytes);
-        let (start, end) = (stamp(bytes.get(..8)?)?, stamp(bytes.get(8..16)?)?);
-        let ticks = end.checked_sub(start)?;
-        Some(Duration::from_nanos((ticks as f64 * self.nanoseconds) as u64))
-    }
+/// What a submission leaves.
+#[derive(Default)]
+struct Landed {
+    download: Option<Download>,
+    device_time: Option<Duration>,
+    laps: Vec<Lap>,
 }
 
 impl GpuExecutor {
@@ -117,10 +86,10 @@ impl GpuExecutor {
         self.flights.push_back(Flight {
             submission: self.submissions,
             index,
+            program,
             label: prepared.label.clone(),
             slot: target,
             download_bytes: prepared.download_bytes,
-            timed: target.is_some() && clock.is_some() && has_pass(prepared),
         });
         Ok(Ticket { submission: self.submissions, submitted })
     }
@@ -152,12 +121,13 @@ impl GpuExecutor {
         let Some(flight) = self.flights.iter().find(|flight| flight.submission == ticket.submission) else {
             return Err(self.gpu.program_error("?", format!("submission {} was waited for", ticket.submission)));
         };
-        self.gpu.finish(&flight.index, &format!("program {}", flight.label), timeout)?;
+        self.gpu.finish(&flight.index, format_args!("program {}", flight.label), timeout)?;
         let finished = Instant::now();
         while let Some(flight) = self.flights.pop_front() {
             if flight.submission == ticket.submission {
-                let (download, device_time) = self.take(&flight)?;
-                return Ok(Completion { download, submitted: ticket.submitted, finished, device_time });
+                let Landed { download, device_time, laps } = self.take(&flight)?;
+                let work = self.prepared(flight.program).map(|prepared| prepared.work).unwrap_or_default();
+                return Ok(Completion { download, submitted: ticket.submitted, finished, device_time, laps, work });
             }
             if let Some((ring, slot)) = flight.slot
                 && let Some(ring) = self.rings.get_mut(ring)
@@ -168,37 +138,36 @@ impl GpuExecutor {
         Err(self.gpu.program_error("?", "was lost sight of"))
     }
 
-    fn take(&mut self, flight: &Flight) -> Result<(Option<Download>, Option<Duration>), DeviceError> {
-        let Some((index, slot)) = flight.slot else { return Ok((None, None)) };
-        let Some(ring) = self.rings.get_mut(index) else { return Ok((None, None)) };
-        let what = format!("what program {} brings back", flight.label);
-        let failed =
-            |reason: String| DeviceError::Lost { device: self.gpu.name(), reason: format!("{what}: {reason}") };
+    fn take(&mut self, flight: &Flight) -> Result<Landed, DeviceError> {
+        let Some((index, slot)) = flight.slot else { return Ok(Landed::default()) };
+        let Some(ring) = self.rings.get_mut(index) else { return Ok(Landed::default()) };
+        let failed = |reason: String| {
+            let reason = format!("what program {} brings back: {reason}", flight.label);
+            DeviceError::Lost { device: self.gpu.name(), reason }
+        };
         if ring.landed(slot) != Some(true) {
             self.gpu.check()?;
             return Err(failed("the staging slot cannot be mapped".into()));
         }
         let bytes = flight.download_bytes;
         let view = |range| ring.buffer(slot).get_mapped_range(range).map_err(|error| failed(error.to_string()));
-        let device_time = match &self.clock {
-            Some(clock) if flight.timed => {
+        let stamps = self.programs.get(flight.program.0).and_then(Option::as_ref).map(|prepared| &prepared.stamps);
+        let (device_time, laps) = match (&self.clock, stamps) {
+            (Some(clock), Some(stamps)) if stamps.bytes() > 0 => {
                 let start = bytes.next_multiple_of(8);
-                clock.between(&view(start..start + TIMESTAMP_BYTES)?)
+                clock.read(stamps, &view(start..start + stamps.bytes())?)
             }
-            _ => None,
+            _ => (None, Vec::new()),
         };
         if bytes == 0 {
             ring.retire(slot);
-            return Ok((None, device_time));
+            return Ok(Landed { download: None, device_time, laps });
         }
         let view = view(0..bytes)?;
         ring.hand_out(slot);
-        Ok((Some(Download::mapped(view, ring.home(index, slot))), device_time))
+        let download = Some(Download::mapped(view, ring.home(index, slot)));
+        Ok(Landed { download, device_time, laps })
     }
-}
-
-fn has_pass(prepared: &Prepared) -> bool {
-    prepared.segments.iter().any(|segment| matches!(segment, Segment::Pass(_)))
 }
 
 fn encode(
@@ -213,24 +182,24 @@ fn encode(
             encoder.copy_buffer_to_buffer(slot, part.slot_offset, &part.buffer, part.buffer_offset, part.bytes);
         }
     }
-    let is_pass = |segment: &Segment| matches!(segment, Segment::Pass(_));
-    let first = prepared.segments.iter().position(is_pass);
-    let last = prepared.segments.iter().rposition(is_pass);
-    for (index, segment) in prepared.segments.iter().enumerate() {
+    for segment in &prepared.segments {
         match segment {
             Segment::Copy(Part { buffer, offset, bytes }, to) => {
                 encoder.copy_buffer_to_buffer(buffer, *offset, &to.buffer, to.offset, *bytes);
             }
             Segment::Clear(Part { buffer, offset, bytes }) => encoder.clear_buffer(buffer, *offset, Some(*bytes)),
-            Segment::Pass(steps) => {
-                let timestamp_writes = clock.and_then(|c| c.writes(first == Some(index), last == Some(index)));
+            Segment::Pass(segment) => {
+                let timestamp_writes = clock.and_then(|clock| clock.ends(segment));
                 let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
                 let mut pass = encoder.begin_compute_pass(&descriptor);
-                for step in steps {
+                for step in &segment.steps {
                     let [x, y, z] = step.workgroups;
                     pass.set_pipeline(&step.pipeline);
                     pass.set_bind_group(0, &step.group, &[]);
                     pass.dispatch_workgroups(x, y, z);
+                    if let (Some(clock), Some(stamp)) = (clock, step.stamp) {
+                        clock.stamp(&mut pass, stamp);
+                    }
                 }
             }
         }
@@ -239,9 +208,7 @@ fn encode(
     for part in &prepared.downloads {
         encoder.copy_buffer_to_buffer(&part.buffer, part.buffer_offset, slot, part.slot_offset, part.bytes);
     }
-    if let Some(clock) = clock.filter(|_| first.is_some()) {
-        encoder.resolve_query_set(&clock.queries, 0..2, &clock.resolved, 0);
-        let offset = prepared.download_bytes.next_multiple_of(8);
-        encoder.copy_buffer_to_buffer(&clock.resolved, 0, slot, offset, TIMESTAMP_BYTES);
+    if let Some(clock) = clock {
+        clock.bring_back(encoder, &prepared.stamps, slot, prepared.download_bytes.next_multiple_of(8));
     }
 }

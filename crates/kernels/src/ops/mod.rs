@@ -2,7 +2,7 @@
 
 mod attributes;
 mod bound;
-mod items;
+pub(crate) mod items;
 mod pooling;
 mod slots;
 

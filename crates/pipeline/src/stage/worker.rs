@@ -70,6 +70,8 @@ pub(crate) struct Worker {
     record: bool,
     clock: Clock,
     last_finished: Option<Instant>,
+    /// When the order at hand began.
+    started: Instant,
 }
 
 /// A submission that has not been waited for.
@@ -124,6 +126,7 @@ impl Worker {
             record: false,
             clock: Clock::default(),
             last_finished: None,
+            started: Instant::now(),
         }
     }
 
@@ -162,6 +165,7 @@ impl Worker {
 
     fn finish_order(&mut self) {
         let mut report = std::mem::replace(&mut self.report, StageReport::new(self.stage.index));
+        report.elapsed = self.started.elapsed();
         report.staleness = self.schedule.staleness(self.stage.index);
         report.peak_bytes = self.stage.executor().ledger().peak_bytes();
         report.bytes = self.stage.executor().ledger().by_purpose().collect();
@@ -238,6 +242,7 @@ impl Worker {
         self.record = record;
         self.clock = Clock::default();
         self.last_finished = None;
+        self.started = Instant::now();
         self.report = StageReport::new(self.stage.index);
     }
 
@@ -325,6 +330,7 @@ impl Worker {
         let completion = self.stage.wait(done.ticket)?;
         let busy = self.note_time(completion.submitted, completion.finished);
         self.report.count(done.action.verb, completion.device_time.unwrap_or(busy));
+        self.report.note(&completion);
         if self.record {
             let (action, cycle, end) = (done.action, done.cycle, completion.finished);
             self.report.records.push(Record { action, cycle, start: end - busy, end });
