@@ -84,7 +84,9 @@ fn kernels(criterion: &mut Criterion) {
         group.bench_function(format!("a random case of {}", entry.name), |bench| {
             bench.iter_batched(|| Random::new(7), |mut random| (entry.generate)(&mut random), BatchSize::SmallInput);
         });
-        group.bench_function(format!("text of {}", entry.name), |bench| bench.iter(|| entry.shader.source().unwrap()));
+        group.bench_function(format!("text of {}", entry.name), |bench| {
+            bench.iter(|| entry.shader.source(&[]).unwrap())
+        });
     }
     group.finish();
 }
