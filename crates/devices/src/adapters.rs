@@ -133,6 +133,7 @@ fn limits(limits: &wgpu::Limits, features: Features, info: &AdapterInfo) -> Limi
         subgroup_max: subgroup(info.subgroup_max_size),
         f16: features.contains(Features::SHADER_F16),
         software: info.device_type == DeviceType::Cpu,
+        ..Limits::PORTABLE
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use brigade_kernels::Precision;
 use wgpu::{Backends, Features};
 
 use crate::adapters::{USEFUL, enumerate};
@@ -21,6 +22,10 @@ pub struct OpenOptions {
     pub checked: bool,
     /// Plans as if no binding might be larger than this.
     pub binding_bytes: Option<u64>,
+    /// What operands of products may be rounded to.
+    pub precision: Precision,
+    /// Whether variants are offered that are meant for another kind of adapter: for tests and measurements.
+    pub every_variant: bool,
     /// The most that may be allocated on the device.
     pub budget_bytes: Option<u64>,
     /// How long set-up transfers and free slots are waited for.
@@ -34,6 +39,8 @@ impl Default for OpenOptions {
             timestamps: true,
             checked: false,
             binding_bytes: None,
+            precision: Precision::F32,
+            every_variant: false,
             budget_bytes: None,
             patience: Duration::from_secs(60),
         }
@@ -54,6 +61,8 @@ pub fn open(info: &DeviceInfo, options: &OpenOptions) -> Result<Box<dyn Executor
     if let Some(bytes) = options.binding_bytes {
         info.limits.binding_bytes = info.limits.binding_bytes.min(bytes);
     }
+    info.limits.precision = options.precision;
+    info.limits.every_variant = options.every_variant;
     tracing::debug!(device = %info, "opened");
     Ok(Box::new(GpuExecutor::new(Gpu::new(info, device, queue, options), options)?))
 }

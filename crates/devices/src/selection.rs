@@ -54,13 +54,14 @@ impl Selection {
             .flat_map(|(&(operation, pass), names)| names.iter().map(move |&name| (operation, pass, name)))
     }
 
-    /// The variants of a pass that may be used under `limits`, the preferred one first.
+    /// The variants of a pass that may be used under `limits`: the preferred one first, then the operation's own order,
+    /// those for another kind of adapter last.
     pub fn eligible(&self, operation: &dyn Operation, pass: Pass, limits: &Limits) -> Vec<Variant> {
         let name = operation.name();
         let preferred = self.preferred.get(&(name, pass)).copied();
         let mut variants = operation.variants(pass);
         variants.retain(|variant| variant.requires.hold(limits) && !self.excludes(name, pass, variant.name));
-        variants.sort_by_key(|variant| Some(variant.name) != preferred);
+        variants.sort_by_key(|variant| (Some(variant.name) != preferred, variant.requires.is_foreign(limits)));
         variants
     }
 
@@ -89,12 +90,13 @@ impl Selection {
                 format!("{}: excluded", variant.name)
             } else {
                 format!(
-                    "{}: needs {} invocations, {} bytes of workgroup memory, subgroups of {}{}",
+                    "{}: needs {} invocations, {} bytes of workgroup memory, subgroups of {}{}{}",
                     variant.name,
                     needs.invocations,
                     needs.workgroup_bytes,
                     needs.subgroup_min,
-                    if needs.f16 { ", f16" } else { "" },
+                    if needs.f16 { ", precision f16" } else { "" },
+                    if needs.cooperative_matrix > 0 { ", cooperative matrices" } else { "" },
                 )
             }
         };

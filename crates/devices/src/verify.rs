@@ -4,7 +4,8 @@ use std::collections::btree_map;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use brigade_kernels::{Access, Case, Deviation, ElementType, Entry, HostTensors, Operation, Pass, Random, Tensor, Use};
+use brigade_kernels::{Access, Case, Deviation, ElementType, Entry, HostTensors, Operation, Pass, Precision, Random, Tensor, Use,
+};
 
 use crate::convert::{from_words, to_words};
 use crate::trial::{Words, elements, run_pass, variants};
@@ -49,8 +50,21 @@ pub struct SelfTest {
 /// # Errors
 /// Where the executor fails; wrong numbers are in the reports.
 pub fn verify(executor: &mut dyn Executor, case: &Case, random: &mut Random) -> Result<Vec<Report>, DeviceError> {
+    verify_some(executor, case, random, &|_| true)
+}
+
+/// As [`verify`], with the variants that are `wanted` alone.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_some(
+    executor: &mut dyn Executor,
+    case: &Case,
+    random: &mut Random,
+    wanted: &dyn Fn(&'static str) -> bool,
+) -> Result<Vec<Report>, DeviceError> {
     let mut reports = Vec::new();
-    examine(executor, case, random, &mut |_, _, outcome| {
+    examine(executor, case, random, wanted, &mut |_, _, outcome| {
         reports.extend(outcome?);
         Ok(())
     })?;
@@ -87,7 +101,7 @@ fn check_case(
     let operation = case.operation.name();
     let device = executor.info().name.clone();
     let mut failed: Vec<(Pass, &'static str, String)> = Vec::new();
-    examine(executor, case, random, &mut |pass, variant, outcome| {
+    examine(executor, case, random, &|_| true, &mut |pass, variant, outcome| {
         match outcome {
             Ok(reports) => {
                 let wrong = reports.iter().find(|report| !report.deviation.holds());
@@ -119,11 +133,12 @@ fn check_case(
 
 type Outcome = Result<Vec<Report>, DeviceError>;
 
-/// Runs everything that there is of a case; `note` says whether to go on.
+/// Runs every variant of a case that is `chosen`; `note` says whether to go on.
 fn examine(
     executor: &mut dyn Executor,
     case: &Case,
     random: &mut Random,
+    chosen: &dyn Fn(&'static str) -> bool,
     note: &mut dyn FnMut(Pass, &'static str, Outcome) -> Result<(), DeviceError>,
 ) -> Result<(), DeviceError> {
     let operation = case.operation.as_ref();
@@ -136,7 +151,7 @@ fn examine(
             }
         }
         let wanted = reference(executor, case, pass, &uses, &known)?;
-        for variant in variants(executor, case, pass) {
+        for variant in variants(executor, case, pass).into_iter().filter(|variant| chosen(variant)) {
             let got = run_pass(executor, case, pass, variant, &known);
             note(pass, variant, got.map(|got| compare(case, pass, variant, &got, &wanted)))?;
         }
@@ -153,10 +168,12 @@ fn examine(
 
 fn compare(case: &Case, pass: Pass, variant: &'static str, got: &Words, wanted: &[(Tensor, Vec<f64>)]) -> Vec<Report> {
     let operation = case.operation.as_ref();
+    let rounds = operation.variants(pass).iter().any(|known| known.name == variant && known.requires.f16);
+    let precision = if rounds { Precision::F16 } else { Precision::F32 };
     let report = |(tensor, wanted): &(Tensor, Vec<f64>)| {
         let got = got.get(tensor).map(|words| from_words(words, operation.element_type(*tensor)));
         let additions = operation.additions(*tensor, case.problem);
-        let deviation = Deviation::between(&got.unwrap_or_default(), wanted, additions);
+        let deviation = Deviation::between(&got.unwrap_or_default(), wanted, additions).with(precision);
         Report { operation: operation.name(), variant, pass, tensor: *tensor, deviation }
     };
     wanted.iter().map(report).collect()

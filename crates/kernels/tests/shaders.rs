@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use brigade_kernels::ops::OPERATIONS;
-use brigade_kernels::{Access, Dispatch, Limits, Pass, Random, Shader};
+use brigade_kernels::{Access, Dispatch, Entry, Kernel, Limits, Pass, Random, Shader};
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
 fn checked(shader: &Shader) -> (naga::Module, naga::valid::ModuleInfo) {
@@ -18,11 +18,24 @@ fn checked(shader: &Shader) -> (naga::Module, naga::valid::ModuleInfo) {
     (module, info)
 }
 
+/// The modules of an operation's variants, by what the plans of [`dispatches`] use of them.
+fn used(entry: &Entry) -> Vec<(&'static Shader, Vec<Dispatch>)> {
+    let mut modules: Vec<(&'static Shader, Vec<Dispatch>)> = Vec::new();
+    for dispatch in dispatches(entry) {
+        let shader = dispatch.kernel.shader;
+        match modules.iter_mut().find(|(known, _)| *known == shader) {
+            Some((_, dispatches)) => dispatches.push(dispatch),
+            None => modules.push((shader, vec![dispatch])),
+        }
+    }
+    modules
+}
+
 #[test]
 fn every_shader_is_valid_and_declares_its_uniform_as_rust_does() {
-    for entry in OPERATIONS {
-        let (module, _) = checked(entry.shader);
-        let layout = &entry.shader.uniform;
+    for shader in OPERATIONS.iter().flat_map(|entry| used(entry)).map(|(shader, _)| shader) {
+        let (module, _) = checked(shader);
+        let layout = &shader.uniform;
         let (_, declared) = module.types.iter().find(|(_, t)| t.name.as_deref() == Some(layout.name)).unwrap();
         let naga::TypeInner::Struct { members, span } = &declared.inner else { panic!("{} is no struct", layout.name) };
         let found: Vec<_> = members
@@ -31,8 +44,8 @@ fn every_shader_is_valid_and_declares_its_uniform_as_rust_does() {
             .collect();
         let wanted: Vec<_> =
             (0u32..).zip(layout.fields).map(|(i, (name, ty))| ((*name).to_owned(), (*ty).to_owned(), 4 * i)).collect();
-        assert_eq!(found, wanted, "{}", entry.name);
-        assert_eq!(*span as usize, 4 * layout.fields.len(), "{}", entry.name);
+        assert_eq!(found, wanted, "{}", shader.name);
+        assert_eq!(*span as usize, 4 * layout.fields.len(), "{}", shader.name);
     }
 }
 
@@ -47,41 +60,47 @@ fn type_name(module: &naga::Module, handle: naga::Handle<naga::Type>) -> String 
 
 #[test]
 fn every_dispatch_binds_what_its_entry_point_uses() {
-    for entry in OPERATIONS {
-        let mut planned_entries = BTreeSet::new();
-        for dispatch in dispatches(entry) {
-            let (module, info) = checked(dispatch.kernel.shader);
-            let index = module
-                .entry_points
-                .iter()
-                .position(|point| point.name == dispatch.kernel.entry)
-                .unwrap_or_else(|| panic!("{} has no entry point {}", entry.name, dispatch.kernel.entry));
-            planned_entries.insert(dispatch.kernel.entry);
-            assert_eq!(
-                storage_used(&module, info.get_entry_point(index)),
-                bound(&dispatch),
-                "{} {}",
-                entry.name,
-                dispatch.kernel.entry
-            );
+    for (shader, dispatches) in OPERATIONS.iter().flat_map(|entry| used(entry)) {
+        let name = format!("{} {:?}", shader.name, shader.definitions);
+        let (module, info) = checked(shader);
+        for dispatch in &dispatches {
+            let entry = dispatch.kernel.entry;
+            let index = module.entry_points.iter().position(|point| point.name == entry);
+            let index = index.unwrap_or_else(|| panic!("{name} has no entry point {entry}"));
+            assert_eq!(storage_used(&module, info.get_entry_point(index)), bound(dispatch), "{name} {entry}");
             let size = module.entry_points[index].workgroup_size;
-            assert!(size.iter().product::<u32>() <= Limits::PORTABLE.invocations, "{}: {size:?}", entry.name);
-            for (name, _) in &dispatch.kernel.constants {
-                assert!(
-                    module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name)),
-                    "{} has no override {name}",
-                    entry.name
-                );
+            assert!(size.iter().product::<u32>() <= Limits::PORTABLE.invocations, "{name}: {size:?}");
+            for (constant, _) in &dispatch.kernel.constants {
+                let declared = module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(constant));
+                assert!(declared, "{name} has no override {constant}");
             }
         }
-        let (module, _) = checked(entry.shader);
+        let planned: BTreeSet<_> = dispatches.iter().map(|dispatch| dispatch.kernel.entry).collect();
         let declared: BTreeSet<_> = module.entry_points.iter().map(|point| point.name.as_str()).collect();
-        assert_eq!(planned_entries, declared, "{}: entry points that no plan uses", entry.name);
+        // Variants of a family share a text, of which each uses a part; the family uses all of it.
+        assert!(planned.is_subset(&declared) && !planned.is_empty(), "{name}: {planned:?} of {declared:?}");
+    }
+}
+
+#[test]
+fn no_entry_point_is_left_without_a_plan() {
+    for entry in OPERATIONS {
+        let mut planned: BTreeMap<&[&str], BTreeSet<String>> = BTreeMap::new();
+        let mut declared = planned.clone();
+        for (shader, dispatches) in used(entry) {
+            let (module, _) = checked(shader);
+            planned.entry(shader.parts).or_default().extend(dispatches.iter().map(|d| d.kernel.entry.to_owned()));
+            declared.entry(shader.parts).or_default().extend(module.entry_points.iter().map(|e| e.name.clone()));
+        }
+        for (parts, declared) in declared {
+            let own: BTreeSet<_> = planned.iter().filter(|(other, _)| other.last() == parts.last()).flat_map(|(_, names)| names.clone()).collect();
+            assert_eq!(own, declared, "{}: entry points that no plan uses", entry.name);
+        }
     }
 }
 
 /// The dispatches of every pass and variant, over enough random cases to reach every branch of the plans.
-fn dispatches(entry: &brigade_kernels::Entry) -> Vec<Dispatch> {
+fn dispatches(entry: &Entry) -> Vec<Dispatch> {
     let mut random = Random::new(7);
     let mut found = Vec::new();
     for _ in 0..40 {
@@ -97,7 +116,11 @@ fn dispatches(entry: &brigade_kernels::Entry) -> Vec<Dispatch> {
         }
     }
     let mut seen = BTreeSet::new();
-    found.retain(|d: &Dispatch| seen.insert(format!("{} {:?} {:?}", d.kernel.entry, d.kernel.constants, bound(d))));
+    let mut label = |d: &Dispatch| {
+        let Kernel { shader, entry, constants } = &d.kernel;
+        seen.insert(format!("{:p} {entry} {constants:?} {:?}", *shader, bound(d)))
+    };
+    found.retain(|dispatch| label(dispatch));
     found
 }
 

@@ -6,11 +6,12 @@
 //! `db`.
 
 mod plan;
+mod tiles;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::attributes;
+use super::{attributes, gemm};
 use crate::uniform::uniform;
 use crate::{
     AttributeError, Case, CaseShapes, Entry, HostTensors, Init, Limits, Operation, Parameter, Pass, Plan, PlanError,
@@ -38,6 +39,28 @@ uniform! {
     }
 }
 
+uniform! {
+    /// What a dispatch of a product in tiles is told; see the shader.
+    struct LinearTilesParams {
+        rows: u32,
+        columns: u32,
+        depth: u32,
+        slice: u32,
+        slices: u32,
+        left_skip: u32,
+        left_row: u32,
+        left_depth: u32,
+        right_skip: u32,
+        right_column: u32,
+        right_depth: u32,
+        result_skip: u32,
+        result_row: u32,
+        b_skip: u32,
+        has_bias: u32,
+        accumulate: u32,
+    }
+}
+
 static SHADER: Shader = Shader {
     name: NAME,
     parts: &[
@@ -48,6 +71,24 @@ static SHADER: Shader = Shader {
     ],
     definitions: &[],
     uniform: LinearParams::LAYOUT,
+};
+
+/// The members of the family in tiles.
+static TILES: [Shader; gemm::TILES.len()] = {
+    const fn member(i: usize) -> Shader {
+        Shader {
+            name: NAME,
+            parts: &[
+                include_str!("../../shaders/shared/enables.wgsl"),
+                include_str!("../../shaders/shared/index.wgsl"),
+                include_str!("../../shaders/shared/gemm.wgsl"),
+                include_str!("../../shaders/linear/tiles.wgsl"),
+            ],
+            definitions: &gemm::DEFINITIONS[i],
+            uniform: LinearTilesParams::LAYOUT,
+        }
+    }
+    [member(0), member(1), member(2), member(3), member(4), member(5), member(6)]
 };
 
 /// The line in the list of operations.
@@ -141,7 +182,8 @@ impl Operation for Linear {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        ["registers", "naive"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).to_vec()
+        let everywhere = ["registers", "naive"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE });
+        gemm::variants(pass).chain(everywhere).collect()
     }
 
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
@@ -253,7 +295,9 @@ fn generate(random: &mut Random) -> Case {
         1 => Shape::vector(random.integer(1, 12)),
         _ => Shape::new(random.integer(1, 9), random.integer(1, 9), random.integer(1, 9)),
     };
-    let linear = Linear { out_features: random.integer(1, 80), bias: random.chance(0.7) };
+    // Many outputs now and then: sums over them are worth slicing.
+    let most = if random.chance(0.2) { 300 } else { 80 };
+    let linear = Linear { out_features: random.integer(1, most), bias: random.chance(0.7) };
     case(linear, Problem { n: random.integer(1, 20), input })
 }
 

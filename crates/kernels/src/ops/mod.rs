@@ -2,6 +2,7 @@
 
 mod attributes;
 mod bound;
+mod gemm;
 mod items;
 mod pooling;
 mod slots;

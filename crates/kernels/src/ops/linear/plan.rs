@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, lanes, scaled};
+use super::super::gemm;
 use super::super::slots::slot;
 use super::{Linear, LinearParams, NAME, SHADER, Sides};
 use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Tensor, Variant, pieces};
@@ -23,8 +24,13 @@ pub(super) fn plan(
 ) -> Result<Plan, PlanError> {
     let mut planner = Planner { linear, sides, limits, plan: Plan::default() };
     let naive = variant.name == "naive";
+    let member = gemm::find(variant.name);
     for rows in pieces(NAME, "w", sides.outputs, &[sides.inputs], limits)? {
         for samples in pieces(NAME, "a sample", sides.n, &[sides.inputs, sides.outputs], limits)? {
+            if let Some(member) = member {
+                planner.tiles(member, pass, &rows, &samples)?;
+                continue;
+            }
             match pass {
                 Pass::Forward => planner.forward(&rows, &samples, naive)?,
                 Pass::BackwardInput => planner.backward_input(&rows, &samples, naive)?,
@@ -36,11 +42,11 @@ pub(super) fn plan(
     Ok(planner.plan)
 }
 
-struct Planner<'a> {
-    linear: &'a Linear,
-    sides: Sides,
-    limits: &'a Limits,
-    plan: Plan,
+pub(super) struct Planner<'a> {
+    pub(super) linear: &'a Linear,
+    pub(super) sides: Sides,
+    pub(super) limits: &'a Limits,
+    pub(super) plan: Plan,
 }
 
 impl Planner<'_> {
@@ -126,7 +132,7 @@ impl Planner<'_> {
         let dy = self.y(Tensor::Dy, Access::Read, samples);
         let dw = self.w(Tensor::Dw, Access::ReadWrite, rows);
         let params = LinearParams { x_skip: x.skip, y_skip: dy.skip, w_skip: dw.skip, ..self.params(rows, samples) };
-        let bindings = vec![x.binding, dw.binding, dy.binding.clone()];
+        let bindings = vec![x.binding, dw.binding, dy.binding];
         if naive {
             let groups = self.flat(rows.len() * self.sides.inputs)?;
             self.push("backward_weight_naive", &params, bindings, groups);
@@ -134,9 +140,14 @@ impl Planner<'_> {
             let groups = [self.blocks(self.sides.inputs, COLUMNS)?, self.blocks(rows.len(), BLOCK)?, 1];
             self.push("backward_weight", &params, bindings, groups);
         }
+        self.backward_bias(rows, samples)
+    }
+
+    pub(super) fn backward_bias(&mut self, rows: &Range<usize>, samples: &Range<usize>) -> Result<(), PlanError> {
         if self.linear.bias {
+            let dy = self.y(Tensor::Dy, Access::Read, samples);
             let db = bound(Tensor::Db, Access::ReadWrite, rows.clone());
-            let params = LinearParams { b_skip: db.skip, ..params };
+            let params = LinearParams { y_skip: dy.skip, b_skip: db.skip, ..self.params(rows, samples) };
             let groups = self.flat(rows.len())?;
             self.push("backward_bias", &params, vec![db.binding, dy.binding], groups);
         }
@@ -155,20 +166,20 @@ impl Planner<'_> {
         }
     }
 
-    fn x(&self, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
+    pub(super) fn x(&self, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
         bound(tensor, access, scaled(samples, self.sides.inputs))
     }
 
-    fn y(&self, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
+    pub(super) fn y(&self, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
         bound(tensor, access, scaled(samples, self.sides.outputs))
     }
 
-    fn w(&self, tensor: Tensor, access: Access, rows: &Range<usize>) -> Bound {
+    pub(super) fn w(&self, tensor: Tensor, access: Access, rows: &Range<usize>) -> Bound {
         bound(tensor, access, scaled(rows, self.sides.inputs))
     }
 
     /// The bias, or where there is none something else to read that is not used: a slot cannot stay empty.
-    fn bias(&self, rows: &Range<usize>) -> Bound {
+    pub(super) fn bias(&self, rows: &Range<usize>) -> Bound {
         if self.linear.bias {
             bound(Tensor::B, Access::Read, rows.clone())
         } else {

@@ -1,0 +1,3 @@
+{% if HALF %}
+enable f16;
+{% endif %}
