@@ -22,8 +22,10 @@ struct LinearTilesParams {
     result_row: u32,
     b_skip: u32,
     has_bias: u32,
-    accumulate: u32,
 }
+
+// Whether results are added to what is there.
+override accumulate: bool = false;
 
 @group(0) @binding(0) var<uniform> params: LinearTilesParams;
 @group(0) @binding(1) var<storage, read> left: array<f32>;
@@ -82,25 +84,31 @@ fn right_aligned(place: Place, first: u32, lane: u32) -> RightParts {
     return parts;
 }
 
-fn put(row: u32, column: u32, slice: u32, value: f32) {
-    if row < params.rows && column < params.columns {
-        let at = params.result_skip + (slice * params.rows + row) * params.result_row + column;
-        if params.accumulate != 0u {
-            result[at] += value;
+fn put(at: u32, column: u32, value: f32) {
+    if column < params.columns {
+        if accumulate {
+            result[at + column] += value;
         } else {
-            result[at] = value;
+            result[at + column] = value;
         }
     }
 }
 
-// Slices put their sums one after another into scratch memory, a slice of a whole pass into the result.
+// Slices put their sums one after another into scratch memory.
 fn put_sums(sums: ptr<function, Sums>, place: Place, lane: u32) {
-    {% for r in range(BLOCK_ROWS) %}
     {% for q in range(QUADS_ACROSS) %}
-    {% for i in range(4) %}
-    put(row_of(place, lane, {{ r // 4 }}u) + {{ r % 4 }}u, column_of(place, lane, {{ q }}u) + {{ i }}u, place.slice, (*sums)[{{ QUADS_ACROSS * r + q }}].{{ "xyzw"[i] }});
+    let column_{{ q }} = column_of(place, lane, {{ q }}u);
     {% endfor %}
-    {% endfor %}
+    {% for r in range(BLOCK_ROWS) %}
+    let row_{{ r }} = row_of(place, lane, {{ r // 4 }}u) + {{ r % 4 }}u;
+    if row_{{ r }} < params.rows {
+        let at = params.result_skip + (place.slice * params.rows + row_{{ r }}) * params.result_row;
+        {% for q in range(QUADS_ACROSS) %}
+        {% for i in range(4) %}
+        put(at, column_{{ q }} + {{ i }}u, (*sums)[{{ QUADS_ACROSS * r + q }}].{{ "xyzw"[i] }});
+        {% endfor %}
+        {% endfor %}
+    }
     {% endfor %}
 }
 
@@ -177,10 +185,11 @@ fn {{ entry }}(
     let i = flat_invocation(group, groups, lane, 256u);
     if i < params.rows * params.columns {
         let column = i % params.columns;
+        let at = params.result_skip + i / params.columns * params.result_row;
         {% if entry == "forward_sum" %}
-        put(i / params.columns, column, 0u, sum_of_slices(i) + bias_of(column));
+        put(at, column, sum_of_slices(i) + bias_of(column));
         {% else %}
-        put(i / params.columns, column, 0u, sum_of_slices(i));
+        put(at, column, sum_of_slices(i));
         {% endif %}
     }
 }

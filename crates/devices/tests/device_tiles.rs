@@ -12,7 +12,7 @@ use brigade_kernels::ops::find;
 use brigade_kernels::{Operation, Pass, Precision, Random};
 use common::opened;
 
-const OPERATIONS: [&str; 1] = ["linear"];
+const OPERATIONS: [&str; 2] = ["linear", "conv2d"];
 
 /// Names of the variants that are meant for GPUs.
 fn members(operation: &dyn Operation) -> Vec<&'static str> {

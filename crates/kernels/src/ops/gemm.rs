@@ -96,6 +96,11 @@ pub(crate) fn find(name: &str) -> Option<usize> {
     TILES.iter().position(|tile| tile.name == name)
 }
 
+/// The `override` constant that adds results to what is there.
+pub(crate) fn accumulates(accumulate: bool) -> Vec<(&'static str, f64)> {
+    if accumulate { vec![("accumulate", 1.0)] } else { Vec::new() }
+}
+
 /// How a product is laid over workgroups: tiles in x and y, slices of the depth in z.
 pub(crate) struct Grid {
     /// Elements of the depth in a slice.

@@ -57,7 +57,6 @@ uniform! {
         result_row: u32,
         b_skip: u32,
         has_bias: u32,
-        accumulate: u32,
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn plan(
     for rows in pieces(NAME, "w", sides.outputs, &[sides.inputs], limits)? {
         for samples in pieces(NAME, "a sample", sides.n, &[sides.inputs, sides.outputs], limits)? {
             if let Some(member) = member {
-                planner.tiles(member, pass, &rows, &samples)?;
+                planner.in_tiles(member, pass, &rows, &samples)?;
                 continue;
             }
             match pass {

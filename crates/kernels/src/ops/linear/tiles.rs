@@ -26,7 +26,7 @@ struct Product {
 
 impl Planner<'_> {
     /// The pass on some rows of `w` and some samples, with a member of the family.
-    pub(super) fn tiles(
+    pub(super) fn in_tiles(
         &mut self,
         member: usize,
         pass: Pass,
@@ -92,7 +92,6 @@ impl Planner<'_> {
             right_depth: inputs,
             result_skip: dx.skip,
             result_row: inputs,
-            accumulate: u32::from(rows.start > 0),
             ..bytemuck::Zeroable::zeroed()
         };
         let entry = if self.aligned() { "backward_input_aligned" } else { "backward_input" };
@@ -117,7 +116,6 @@ impl Planner<'_> {
             right_depth: inputs,
             result_skip: dw.skip,
             result_row: inputs,
-            accumulate: 1,
             ..bytemuck::Zeroable::zeroed()
         };
         let entry = if self.aligned() { "backward_weight_aligned" } else { "backward_weight" };
@@ -131,12 +129,13 @@ impl Planner<'_> {
 
     fn push_product(&mut self, member: usize, product: Product) -> Result<(), PlanError> {
         let Product { entry, sum, params, mut operands, result } = product;
+        let accumulate = result.binding.access == Access::ReadWrite;
         let sides = [params.rows, params.columns, params.depth].map(|side| side as usize);
         let grid = gemm::TILES[member].grid(NAME, sides, self.limits)?;
         let params = LinearTilesParams { slice: grid.slice as u32, slices: grid.slices as u32, ..params };
         if grid.slices == 1 {
             operands.push(result.binding);
-            self.push_tiles(member, entry, &params, operands, grid.workgroups);
+            self.push_tiles(member, entry, accumulate, &params, operands, grid.workgroups);
             return Ok(());
         }
         let elements = grid.slices * sides[0] * sides[1];
@@ -145,14 +144,14 @@ impl Planner<'_> {
         let b = operands.iter().find(|binding| binding.slot == slot(Tensor::B)).cloned();
         operands.push(partials.clone());
         let into_scratch =
-            LinearTilesParams { result_skip: 0, result_row: params.columns, has_bias: 0, accumulate: 0, ..params };
-        self.push_tiles(member, entry, &into_scratch, operands, grid.workgroups);
+            LinearTilesParams { result_skip: 0, result_row: params.columns, has_bias: 0, ..params };
+        self.push_tiles(member, entry, false, &into_scratch, operands, grid.workgroups);
 
         let mut bindings = vec![result.binding];
         bindings.extend(b);
         bindings.push(Binding { slot: slot(Tensor::Workspace), access: Access::Read, ..partials });
         let groups = flat(NAME, sides[0] * sides[1], self.limits)?;
-        self.push_tiles(member, sum, &params, bindings, groups);
+        self.push_tiles(member, sum, accumulate, &params, bindings, groups);
         Ok(())
     }
 
@@ -160,11 +159,12 @@ impl Planner<'_> {
         &mut self,
         member: usize,
         entry: &'static str,
+        accumulate: bool,
         params: &LinearTilesParams,
         bindings: Vec<Binding>,
         workgroups: [u32; 3],
     ) {
-        let kernel = Kernel { shader: &TILES[member], entry, constants: Vec::new() };
+        let kernel = Kernel { shader: &TILES[member], entry, constants: gemm::accumulates(accumulate) };
         let uniform = bytemuck::bytes_of(params).to_vec();
         self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
     }
