@@ -199,7 +199,7 @@ fn put(at: u32, column: u32, value: f32) {
 
 // Slices put their sums one after another into scratch memory, column by column.
 fn put_sums(sums: ptr<function, Sums>, place: Place, lane: u32, scattered: bool) {
-    {% for q in range(QUADS_ACROSS) %}
+    {% for q in range(SUM_QUADS) %}
     let column_{{ q }} = column_of(place, lane, {{ q }}u);
     {% for i in range(4) %}
     var at_{{ q }}_{{ i }} = column_{{ q }} + {{ i }}u;
@@ -208,13 +208,13 @@ fn put_sums(sums: ptr<function, Sums>, place: Place, lane: u32, scattered: bool)
     }
     {% endfor %}
     {% endfor %}
-    {% for r in range(BLOCK_ROWS) %}
-    let row_{{ r }} = row_of(place, lane, {{ r // 4 }}u) + {{ r % 4 }}u;
+    {% for r in range(SUM_ROWS) %}
+    let row_{{ r }} = row_of(place, lane, {{ r }}u);
     if row_{{ r }} < params.rows {
         let line = params.result_skip + (place.slice * params.rows + row_{{ r }}) * params.result_row;
-        {% for q in range(QUADS_ACROSS) %}
+        {% for q in range(SUM_QUADS) %}
         {% for i in range(4) %}
-        put(line + at_{{ q }}_{{ i }}, column_{{ q }} + {{ i }}u, (*sums)[{{ QUADS_ACROSS * r + q }}].{{ "xyzw"[i] }});
+        put(line + at_{{ q }}_{{ i }}, column_{{ q }} + {{ i }}u, (*sums)[{{ SUM_QUADS * r + q }}].{{ "xyzw"[i] }});
         {% endfor %}
         {% endfor %}
     }
@@ -229,10 +229,10 @@ fn bias_of(row: u32) -> f32 {
 }
 
 fn add_bias(sums: ptr<function, Sums>, place: Place, lane: u32) {
-    {% for r in range(BLOCK_ROWS) %}
-    let bias_{{ r }} = bias_of(row_of(place, lane, {{ r // 4 }}u) + {{ r % 4 }}u);
-    {% for q in range(QUADS_ACROSS) %}
-    (*sums)[{{ QUADS_ACROSS * r + q }}] += bias_{{ r }};
+    {% for r in range(SUM_ROWS) %}
+    let bias_{{ r }} = bias_of(row_of(place, lane, {{ r }}u));
+    {% for q in range(SUM_QUADS) %}
+    (*sums)[{{ SUM_QUADS * r + q }}] += bias_{{ r }};
     {% endfor %}
     {% endfor %}
 }
@@ -245,9 +245,6 @@ fn {{ entry }}(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let place = place_of(group, groups);
-    if !place.inside {
-        return;
-    }
     let height = params.filter_h;
     let width = params.filter_w;
     let left_step = digits(TILE_DEPTH, height, width);
@@ -255,7 +252,7 @@ fn {{ entry }}(
     let positions = positions_at(place.column + lane % RIGHT_QUADS * 4u);
     var left_tap = digits(place.begin + lane % TILE_DEPTH, height, width);
     var right_tap = digits(place.begin + lane / RIGHT_QUADS, height, width);
-    var sums: Sums;
+    {{- declare_sums() }}
     var left_parts = left_along(place, place.begin, lane, left_tap);
     var right_parts = right_across(place, place.begin, lane, positions, &right_tap, right_step);
     for (var first = place.begin; first < place.end; first += TILE_DEPTH) {
@@ -266,8 +263,9 @@ fn {{ entry }}(
         left_tap = sum_of(left_tap, left_step, height, width);
         left_parts = left_along(place, first + TILE_DEPTH, lane, left_tap);
         right_parts = right_across(place, first + TILE_DEPTH, lane, positions, &right_tap, right_step);
-        multiply_tiles(&sums, lane);
+        {{- multiply() }}
     }
+    {{- finish_sums() }}
     {% if entry == "forward" %}
     add_bias(&sums, place, lane);
     {% endif %}
@@ -282,9 +280,6 @@ fn backward_weight(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let place = place_of(group, groups);
-    if !place.inside {
-        return;
-    }
     let height = params.grid_h;
     let width = params.grid_w;
     let step = digits(TILE_DEPTH, height, width);
@@ -294,7 +289,7 @@ fn backward_weight(
     taps[{{ part }}] = taps_at(column + {{ 4 * LANES // TILE_DEPTH * part }}u);
     {% endfor %}
     var position = digits(place.begin + lane % TILE_DEPTH, height, width);
-    var sums: Sums;
+    {{- declare_sums() }}
     var left_parts = left_along(place, place.begin, lane, position);
     var right_parts = right_along(place, place.begin, lane, &taps, position);
     for (var first = place.begin; first < place.end; first += TILE_DEPTH) {
@@ -305,8 +300,9 @@ fn backward_weight(
         position = sum_of(position, step, height, width);
         left_parts = left_along(place, first + TILE_DEPTH, lane, position);
         right_parts = right_along(place, first + TILE_DEPTH, lane, &taps, position);
-        multiply_tiles(&sums, lane);
+        {{- multiply() }}
     }
+    {{- finish_sums() }}
     put_sums(&sums, place, lane, false);
 }
 

@@ -96,16 +96,16 @@ fn put(at: u32, column: u32, value: f32) {
 
 // Slices put their sums one after another into scratch memory.
 fn put_sums(sums: ptr<function, Sums>, place: Place, lane: u32) {
-    {% for q in range(QUADS_ACROSS) %}
+    {% for q in range(SUM_QUADS) %}
     let column_{{ q }} = column_of(place, lane, {{ q }}u);
     {% endfor %}
-    {% for r in range(BLOCK_ROWS) %}
-    let row_{{ r }} = row_of(place, lane, {{ r // 4 }}u) + {{ r % 4 }}u;
+    {% for r in range(SUM_ROWS) %}
+    let row_{{ r }} = row_of(place, lane, {{ r }}u);
     if row_{{ r }} < params.rows {
         let at = params.result_skip + (place.slice * params.rows + row_{{ r }}) * params.result_row;
-        {% for q in range(QUADS_ACROSS) %}
+        {% for q in range(SUM_QUADS) %}
         {% for i in range(4) %}
-        put(at, column_{{ q }} + {{ i }}u, (*sums)[{{ QUADS_ACROSS * r + q }}].{{ "xyzw"[i] }});
+        put(at, column_{{ q }} + {{ i }}u, (*sums)[{{ SUM_QUADS * r + q }}].{{ "xyzw"[i] }});
         {% endfor %}
         {% endfor %}
     }
@@ -120,11 +120,11 @@ fn bias_of(column: u32) -> f32 {
 }
 
 fn add_bias(sums: ptr<function, Sums>, place: Place, lane: u32) {
-    {% for q in range(QUADS_ACROSS) %}
+    {% for q in range(SUM_QUADS) %}
     let column_{{ q }} = column_of(place, lane, {{ q }}u);
     let bias_{{ q }} = vec4(bias_of(column_{{ q }}), bias_of(column_{{ q }} + 1u), bias_of(column_{{ q }} + 2u), bias_of(column_{{ q }} + 3u));
-    {% for r in range(BLOCK_ROWS) %}
-    (*sums)[{{ QUADS_ACROSS * r + q }}] += bias_{{ q }};
+    {% for r in range(SUM_ROWS) %}
+    (*sums)[{{ SUM_QUADS * r + q }}] += bias_{{ q }};
     {% endfor %}
     {% endfor %}
 }
@@ -143,10 +143,7 @@ fn {{ entry }}(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let place = place_of(group, groups);
-    if !place.inside {
-        return;
-    }
-    var sums: Sums;
+    {{- declare_sums() }}
     var left_parts = left_{{ left }}(place, place.begin, lane);
     var right_parts = right_{{ right }}(place, place.begin, lane);
     for (var first = place.begin; first < place.end; first += TILE_DEPTH) {
@@ -156,8 +153,9 @@ fn {{ entry }}(
         workgroupBarrier();
         left_parts = left_{{ left }}(place, first + TILE_DEPTH, lane);
         right_parts = right_{{ right }}(place, first + TILE_DEPTH, lane);
-        multiply_tiles(&sums, lane);
+        {{- multiply() }}
     }
+    {{- finish_sums() }}
     {% if entry == "forward" %}
     add_bias(&sums, place, lane);
     {% endif %}

@@ -80,8 +80,12 @@ pub(crate) fn connect(
     if !options.timestamps {
         useful.remove(Features::TIMESTAMP_QUERY);
     }
+    if options.precision == Precision::F32 {
+        useful.remove(Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+    }
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("brigade"),
+        experimental_features: experimental(useful),
         required_features: useful,
         required_limits: adapter.limits(),
         memory_hints: wgpu::MemoryHints::MemoryUsage,
@@ -90,4 +94,16 @@ pub(crate) fn connect(
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
         .map_err(|error| DeviceError::Open { device: info.name.clone(), reason: error.to_string() })?;
     Ok((info, device, queue))
+}
+
+/// Leave to use the experimental features among `features`.
+#[allow(unsafe_code, reason = "cooperative matrices are experimental in wgpu")]
+fn experimental(features: Features) -> wgpu::ExperimentalFeatures {
+    if features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        // SAFETY: wgpu warns of undefined behaviour where an experimental feature is misused. Only Brigade's own modules
+        // use it; they pass naga's validator, and no result counts before it has been held against the reference.
+        unsafe { wgpu::ExperimentalFeatures::enabled() }
+    } else {
+        wgpu::ExperimentalFeatures::disabled()
+    }
 }

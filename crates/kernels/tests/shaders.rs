@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use brigade_kernels::ops::OPERATIONS;
 use brigade_kernels::{Access, Dispatch, Entry, Kernel, Limits, Pass, Random, Shader};
+use naga::back::spv;
 use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
 
 fn checked(shader: &Shader) -> (naga::Module, naga::valid::ModuleInfo) {
@@ -80,6 +81,36 @@ fn every_dispatch_binds_what_its_entry_point_uses() {
         // Variants of a family share a text, of which each uses a part; the family uses all of it.
         assert!(planned.is_subset(&declared) && !planned.is_empty(), "{name}: {planned:?} of {declared:?}");
     }
+}
+
+/// No test adapter has cooperative matrices: at least they must reach a driver.
+#[test]
+fn cooperative_matrices_are_written_as_spirv() {
+    let mut written = 0;
+    for (shader, dispatches) in OPERATIONS.iter().flat_map(|entry| used(entry)) {
+        if !shader.definitions.contains(&("COOPERATIVE", 1)) {
+            continue;
+        }
+        let (module, info) = checked(shader);
+        let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+        for dispatch in dispatches {
+            let entry = dispatch.kernel.entry.to_owned();
+            let constants = dispatch.kernel.constants.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+            let stage = naga::ShaderStage::Compute;
+            let (module, info) = naga::back::pipeline_constants::process_overrides(
+                &module,
+                &info,
+                Some((stage, entry.as_str())),
+                &constants,
+            )
+            .unwrap();
+            let pipeline = spv::PipelineOptions { shader_stage: stage, entry_point: entry };
+            let words = spv::write_vec(&module, &info, &options, Some(&pipeline)).unwrap();
+            assert!(!words.is_empty());
+            written += 1;
+        }
+    }
+    assert!(written > 0);
 }
 
 #[test]

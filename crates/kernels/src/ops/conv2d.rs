@@ -138,22 +138,7 @@ static SHADER: Shader = shader!("quad_weights_loaded.wgsl");
 static BROADCAST: Shader = shader!("quad_weights_broadcast.wgsl");
 
 /// The members of the family in tiles.
-static TILES: [Shader; gemm::TILES.len()] = {
-    const fn member(i: usize) -> Shader {
-        Shader {
-            name: NAME,
-            parts: &[
-                include_str!("../../shaders/shared/enables.wgsl"),
-                include_str!("../../shaders/shared/index.wgsl"),
-                include_str!("../../shaders/shared/gemm.wgsl"),
-                include_str!("../../shaders/conv2d/tiles.wgsl"),
-            ],
-            definitions: &gemm::DEFINITIONS[i],
-            uniform: Conv2dTilesParams::LAYOUT,
-        }
-    }
-    [member(0), member(1), member(2), member(3), member(4), member(5), member(6)]
-};
+static TILES: [Shader; gemm::TILES.len()] = gemm::family!(NAME, Conv2dTilesParams, "../../shaders/conv2d/tiles.wgsl");
 
 /// The line in the list of operations.
 pub static ENTRY: Entry = Entry {

@@ -11,7 +11,23 @@ const LEAST_STEPS: usize = 4;
 /// Elements of scratch memory that slices may take: 64 MiB.
 const MOST_PARTIALS: usize = 1 << 24;
 
-/// One member of the family: how much a workgroup computes, and how much of it each invocation.
+/// Invocations of the subgroups that multiply matrices, and the side of these.
+const SUBGROUP: usize = 32;
+const MATRIX: usize = 16;
+
+/// What multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    /// Invocations, in `f32`.
+    Invocations,
+    /// Invocations, in `f32`, of operands that are kept as `f16`: what cooperative matrices compute, for adapters that
+    /// have none.
+    Halves,
+    /// Subgroups, with cooperative matrices of `f16`.
+    Subgroups,
+}
+
+/// One member of the family: how much a workgroup computes, and how much of it each invocation, or each subgroup.
 #[derive(Debug)]
 pub(crate) struct Tile {
     pub(crate) name: &'static str,
@@ -20,20 +36,21 @@ pub(crate) struct Tile {
     pub(crate) depth: usize,
     block_rows: usize,
     block_columns: usize,
-    /// Whether operands are rounded to `f16` in workgroup memory.
-    half: bool,
+    unit: Unit,
 }
 
 /// The members, the best first where nothing is known: large tiles read less, small ones leave no part of the device
 /// idle where there is little to do.
-pub(crate) const TILES: [Tile; 7] = [
+pub(crate) const TILES: [Tile; 9] = [
+    Tile { unit: Unit::Subgroups, ..tile("cooperative-64x64", [64, 64, 32], [32, 32]) },
+    Tile { unit: Unit::Subgroups, ..tile("cooperative-128x128", [128, 128, 32], [32, 64]) },
     tile("tiles-64x64", [64, 64, 16], [8, 4]),
     tile("tiles-128x64", [128, 64, 16], [8, 8]),
     tile("tiles-64x128", [64, 128, 16], [8, 8]),
     tile("tiles-128x128", [128, 128, 8], [8, 8]),
     tile("tiles-32x64", [32, 64, 16], [4, 4]),
     tile("tiles-32x32", [32, 32, 16], [4, 4]),
-    Tile { half: true, ..tile("tiles-64x64-f16", [64, 64, 16], [8, 4]) },
+    Tile { unit: Unit::Halves, ..tile("tiles-64x64-f16", [64, 64, 16], [8, 4]) },
 ];
 
 const fn tile(
@@ -41,10 +58,10 @@ const fn tile(
     [rows, columns, depth]: [usize; 3],
     [block_rows, block_columns]: [usize; 2],
 ) -> Tile {
-    Tile { name, rows, columns, depth, block_rows, block_columns, half: false }
+    Tile { name, rows, columns, depth, block_rows, block_columns, unit: Unit::Invocations }
 }
 
-type Definitions = [(&'static str, u32); 6];
+type Definitions = [(&'static str, u32); 7];
 
 /// What the text of each member is made with.
 pub(crate) static DEFINITIONS: [Definitions; TILES.len()] = {
@@ -65,21 +82,40 @@ impl Tile {
             ("TILE_DEPTH", self.depth as u32),
             ("BLOCK_ROWS", self.block_rows as u32),
             ("BLOCK_COLUMNS", self.block_columns as u32),
-            ("HALF", self.half as u32),
+            ("HALF", !matches!(self.unit, Unit::Invocations) as u32),
+            ("COOPERATIVE", self.is_cooperative() as u32),
         ]
     }
 
-    /// Both operands of one step, each quad's row with one vector to spare.
+    /// Whether the text of its products is `gemm_cooperative.wgsl`, and not `gemm_blocks.wgsl`.
+    pub(crate) const fn is_cooperative(&self) -> bool {
+        matches!(self.unit, Unit::Subgroups)
+    }
+
+    const fn invocations(&self) -> usize {
+        let blocks = self.rows / self.block_rows * (self.columns / self.block_columns);
+        if self.is_cooperative() { blocks * SUBGROUP } else { blocks }
+    }
+
+    /// Both operands of one step, with the spare vectors at each depth, and what subgroups pass their matrices through.
     const fn workgroup_bytes(&self) -> usize {
-        let vector = if self.half { 8 } else { 16 };
-        self.depth * (self.rows / 4 + 1 + self.columns / 4 + 1) * vector
+        let quads = self.rows / 4 + self.columns / 4;
+        match self.unit {
+            Unit::Invocations => self.depth * (quads + 2) * 16,
+            Unit::Halves => self.depth * (quads + 2) * 8,
+            Unit::Subgroups => self.depth * (quads + 4) * 8 + self.invocations() / SUBGROUP * MATRIX * MATRIX * 4,
+        }
     }
 
     const fn requires(&self) -> Requirements {
+        let subgroup = if self.is_cooperative() { SUBGROUP as u32 } else { 0 };
         Requirements {
-            invocations: (self.rows / self.block_rows * (self.columns / self.block_columns)) as u32,
+            invocations: self.invocations() as u32,
             workgroup_bytes: self.workgroup_bytes() as u32,
-            f16: self.half,
+            subgroup_min: subgroup,
+            subgroup_max: if self.is_cooperative() { subgroup } else { u32::MAX },
+            f16: !matches!(self.unit, Unit::Invocations),
+            cooperative_matrix: if self.is_cooperative() { MATRIX as u32 } else { 0 },
             gpu: true,
             ..Requirements::PORTABLE
         }
@@ -95,6 +131,35 @@ pub(crate) fn variants(pass: Pass) -> impl Iterator<Item = Variant> {
 pub(crate) fn find(name: &str) -> Option<usize> {
     TILES.iter().position(|tile| tile.name == name)
 }
+
+/// The modules of a family, one for each member, with the operation's own text.
+macro_rules! family {
+    ($name:expr, $uniform:ty, $file:literal) => {{
+        const fn member(i: usize) -> $crate::Shader {
+            macro_rules! parts {
+                ($products:literal) => {
+                    &[
+                        include_str!("../../shaders/shared/enables.wgsl"),
+                        include_str!("../../shaders/shared/index.wgsl"),
+                        include_str!("../../shaders/shared/gemm.wgsl"),
+                        include_str!(concat!("../../shaders/shared/", $products)),
+                        include_str!($file),
+                    ]
+                };
+            }
+            let parts: &'static [&'static str] = if $crate::ops::gemm::TILES[i].is_cooperative() {
+                parts!("gemm_cooperative.wgsl")
+            } else {
+                parts!("gemm_blocks.wgsl")
+            };
+            let definitions = &$crate::ops::gemm::DEFINITIONS[i];
+            $crate::Shader { name: $name, parts, definitions, uniform: <$uniform>::LAYOUT }
+        }
+        [member(0), member(1), member(2), member(3), member(4), member(5), member(6), member(7), member(8)]
+    }};
+}
+
+pub(crate) use family;
 
 /// The `override` constant that adds results to what is there.
 pub(crate) fn accumulates(accumulate: bool) -> Vec<(&'static str, f64)> {

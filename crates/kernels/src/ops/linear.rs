@@ -73,22 +73,7 @@ static SHADER: Shader = Shader {
 };
 
 /// The members of the family in tiles.
-static TILES: [Shader; gemm::TILES.len()] = {
-    const fn member(i: usize) -> Shader {
-        Shader {
-            name: NAME,
-            parts: &[
-                include_str!("../../shaders/shared/enables.wgsl"),
-                include_str!("../../shaders/shared/index.wgsl"),
-                include_str!("../../shaders/shared/gemm.wgsl"),
-                include_str!("../../shaders/linear/tiles.wgsl"),
-            ],
-            definitions: &gemm::DEFINITIONS[i],
-            uniform: LinearTilesParams::LAYOUT,
-        }
-    }
-    [member(0), member(1), member(2), member(3), member(4), member(5), member(6)]
-};
+static TILES: [Shader; gemm::TILES.len()] = gemm::family!(NAME, LinearTilesParams, "../../shaders/linear/tiles.wgsl");
 
 /// The line in the list of operations.
 pub static ENTRY: Entry = Entry {
