@@ -1,8 +1,8 @@
 //! From a model, a placement and data to a running pipeline.
 
 use brigade_devices::{DeviceInfo, Executor, OpenOptions};
-use brigade_kernels::Entry;
 use brigade_kernels::ops::OPERATIONS;
+use brigade_kernels::{Entry, Precision};
 use brigade_pipeline::model::Sequential;
 use brigade_pipeline::schedule::Kind;
 use brigade_pipeline::{Optimiser, Pipeline, PipelineOptions, Placement};
@@ -25,6 +25,7 @@ pub struct Trainer {
     placement: Placement,
     options: PipelineOptions,
     threads: Option<usize>,
+    precision: Precision,
     self_test: bool,
 }
 
@@ -37,9 +38,10 @@ impl Trainer {
             microbatches: 1,
             seed: 1,
             optimiser: Optimiser { momentum: 0.9, weight_decay: 0.0, nesterov: false },
+            loss_scale: 1.0,
             record: false,
         };
-        Self { model, placement, options, threads: None, self_test: true }
+        Self { model, placement, options, threads: None, precision: Precision::F32, self_test: true }
     }
 
     /// The schedule; one that flushes wants several microbatches.
@@ -77,6 +79,14 @@ impl Trainer {
         self
     }
 
+    /// What operands of products may be rounded to, and what the loss is multiplied with meanwhile, so that small
+    /// gradients survive it.
+    #[must_use]
+    pub fn precision(mut self, precision: Precision, loss_scale: f32) -> Self {
+        (self.precision, self.options.loss_scale) = (precision, loss_scale);
+        self
+    }
+
     /// Records every action with its times.
     #[must_use]
     pub fn record(mut self, record: bool) -> Self {
@@ -91,7 +101,9 @@ impl Trainer {
     pub fn start(&self) -> Result<Pipeline, Failure> {
         let devices = resolve(&self.placement)?;
         let threads = self.threads.unwrap_or_else(|| threads_each(&devices));
-        let executors = devices.iter().map(|device| open(device, threads)).collect::<Result<Vec<_>, _>>()?;
+        let options = OpenOptions { threads: Some(threads), precision: self.precision, ..OpenOptions::default() };
+        let open = |device| brigade_devices::open(device, &options);
+        let executors = devices.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let mut stages = Vec::with_capacity(executors.len());
         for ((_, range), mut executor) in self.placement.stages.iter().zip(executors) {
             if self.self_test {

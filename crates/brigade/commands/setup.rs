@@ -26,4 +26,5 @@ pub(crate) fn trainer(settings: &Settings, placement: Placement) -> Trainer {
         .seed(settings.seed)
         .optimiser(settings.optimiser)
         .threads(settings.threads)
+        .precision(settings.precision, settings.loss_scale)
 }

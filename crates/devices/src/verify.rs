@@ -4,7 +4,8 @@ use std::collections::btree_map;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use brigade_kernels::{Access, Case, Deviation, ElementType, Entry, HostTensors, Operation, Pass, Precision, Random, Tensor, Use,
+use brigade_kernels::{
+    Access, Case, Deviation, ElementType, Entry, HostTensors, Operation, Pass, Precision, Random, Tensor, Use,
 };
 
 use crate::convert::{from_words, to_words};

@@ -34,7 +34,8 @@ fn take_turns(executor: &mut dyn Executor, cases: u64, turns: usize) {
             let mut random = Random::new(100 + seed);
             let case = (entry.generate)(&mut random);
             let members = members(case.operation.as_ref());
-            let turn = |name: &str| members.iter().position(|&member| member == name).map(|i| (i + seed as usize) % turns);
+            let turn =
+                |name: &str| members.iter().position(|&member| member == name).map(|i| (i + seed as usize) % turns);
             // A case whose tensors cannot be cut to the limits is left out by its plan.
             for report in verify_some(executor, &case, &mut random, &|name| turn(name) == Some(0)).unwrap() {
                 *compared.entry(report.variant).or_default() += 1;

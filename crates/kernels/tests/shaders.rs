@@ -124,7 +124,11 @@ fn no_entry_point_is_left_without_a_plan() {
             declared.entry(shader.parts).or_default().extend(module.entry_points.iter().map(|e| e.name.clone()));
         }
         for (parts, declared) in declared {
-            let own: BTreeSet<_> = planned.iter().filter(|(other, _)| other.last() == parts.last()).flat_map(|(_, names)| names.clone()).collect();
+            let own: BTreeSet<_> = planned
+                .iter()
+                .filter(|(other, _)| other.last() == parts.last())
+                .flat_map(|(_, names)| names.clone())
+                .collect();
             assert_eq!(own, declared, "{}: entry points that no plan uses", entry.name);
         }
     }

@@ -53,11 +53,7 @@ pub(crate) const TILES: [Tile; 9] = [
     Tile { unit: Unit::Halves, ..tile("tiles-64x64-f16", [64, 64, 16], [8, 4]) },
 ];
 
-const fn tile(
-    name: &'static str,
-    [rows, columns, depth]: [usize; 3],
-    [block_rows, block_columns]: [usize; 2],
-) -> Tile {
+const fn tile(name: &'static str, [rows, columns, depth]: [usize; 3], [block_rows, block_columns]: [usize; 2]) -> Tile {
     Tile { name, rows, columns, depth, block_rows, block_columns, unit: Unit::Invocations }
 }
 

@@ -143,8 +143,7 @@ impl Planner<'_> {
         self.plan.workspace = self.plan.workspace.max(elements);
         let b = operands.iter().find(|binding| binding.slot == slot(Tensor::B)).cloned();
         operands.push(partials.clone());
-        let into_scratch =
-            LinearTilesParams { result_skip: 0, result_row: params.columns, has_bias: 0, ..params };
+        let into_scratch = LinearTilesParams { result_skip: 0, result_row: params.columns, has_bias: 0, ..params };
         self.push_tiles(member, entry, false, &into_scratch, operands, grid.workgroups);
 
         let mut bindings = vec![result.binding];
