@@ -343,7 +343,7 @@ fn at_most(word: &'static str, value: Option<usize>, most: usize) -> Result<(), 
 fn scale(word: &'static str, value: Option<f64>) -> Result<(), Wrong> {
     const MOST: f64 = 16_777_216.0;
     match value {
-        Some(value) if !(value >= 1.0 / MOST && value <= MOST) => {
+        Some(value) if !(1.0 / MOST..=MOST).contains(&value) => {
             Err(Wrong { word, reason: format!("{value} is not a number from 1/{MOST} to {MOST}") })
         }
         _ => Ok(()),
