@@ -143,7 +143,8 @@ fn left_quad(row: u32, at: u32) -> vec4<f32> {
 fn left_along(place: Place, first: u32, lane: u32, depth: Digits) -> LeftParts {
     var parts: LeftParts;
     if first + lane % TILE_DEPTH < place.end {
-        let at = params.left_skip + depth.outer * params.left_outer + depth.row * params.left_down + depth.column * params.left_right;
+        let line = params.left_skip + depth.outer * params.left_outer + depth.row * params.left_down;
+        let at = line + depth.column * params.left_right;
         let row = place.row + lane / TILE_DEPTH * 4u;
         {% for part in range(LEFT_PARTS) %}
         parts[{{ part }}] = left_quad(row + {{ 4 * LANES // TILE_DEPTH * part }}u, at);
@@ -153,7 +154,14 @@ fn left_along(place: Place, first: u32, lane: u32, depth: Digits) -> LeftParts {
 }
 
 // An invocation has four positions and depths LANES / RIGHT_QUADS apart, over which `tap` walks.
-fn right_across(place: Place, first: u32, lane: u32, positions: Places, tap: ptr<function, Digits>, step: Digits) -> RightParts {
+fn right_across(
+    place: Place,
+    first: u32,
+    lane: u32,
+    positions: Places,
+    tap: ptr<function, Digits>,
+    step: Digits,
+) -> RightParts {
     var parts: RightParts;
     var depth = first + lane / RIGHT_QUADS;
     {% for part in range(RIGHT_PARTS) %}
@@ -184,7 +192,8 @@ fn result_of(column: u32) -> u32 {
     let line = column / params.grid_w;
     let sample = line / params.grid_h;
     let row = line - sample * params.grid_h;
-    return sample * params.result_sample + row * params.result_down + (column - line * params.grid_w) * params.result_right;
+    let first = sample * params.result_sample + row * params.result_down;
+    return first + (column - line * params.grid_w) * params.result_right;
 }
 
 fn put(at: u32, column: u32, value: f32) {

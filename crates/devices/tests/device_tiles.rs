@@ -76,7 +76,7 @@ fn options() -> OpenOptions {
 
 #[test]
 fn device_tiles_on_llvmpipe() {
-    take_turns(opened("llvmpipe", &options()).as_mut(), 27, 3);
+    take_turns(opened("llvmpipe", &options()).as_mut(), 18, 3);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn device_tiles_on_swiftshader() {
 #[test]
 fn device_tiles_in_the_checked_build() {
     let options = OpenOptions { checked: true, ..options() };
-    take_turns(opened("llvmpipe", &options).as_mut(), 18, 9);
+    take_turns(opened("llvmpipe", &options).as_mut(), 9, 9);
 }
 
 #[test]
