@@ -1,4 +1,4 @@
-// d = dw + weight_decay · w; v = momentum · v + fresh · d; w -= learning_rate · (d + momentum · v with Nesterov, else
+// d = gradient_unscale · dw + weight_decay · w; v = momentum · v + fresh · d; w -= learning_rate · (d + momentum · v with Nesterov, else
 // v); dw = 0. A workgroup takes 1024 elements in a row, so that neighbouring lanes read neighbours.
 
 struct SgdParams {
@@ -25,11 +25,12 @@ fn update(
     // Read once: a driver must assume that a store could change them.
     let given = params;
     let learning_rate = scalars.learning_rate;
+    let unscale = scalars.gradient_unscale;
     let first = flat_workgroup(group, groups) * 1024u + lane;
     let end = min(first + 1024u, given.elements);
     for (var i = first; i < end; i += 256u) {
         let weight = w[i];
-        let gradient = dw[i] + given.weight_decay * weight;
+        let gradient = unscale * dw[i] + given.weight_decay * weight;
         let velocity = given.momentum * v[i] + given.fresh * gradient;
         let step = select(velocity, gradient + given.momentum * velocity, given.nesterov != 0u);
         w[i] = weight - learning_rate * step;

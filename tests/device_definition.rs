@@ -79,7 +79,7 @@ impl Network {
             gradient_scale: 1.0 / BATCH as f32,
             first_sample: (microbatch * BATCH) as u64,
             seed: SEED,
-            training: true,
+            ..Scalars::new()
         };
         self.write(self.scalars, &scalars.to_bytes());
     }

@@ -4,7 +4,7 @@
 mod common;
 
 use brigade::Schedule;
-use common::{assert_same_bits, feed, pipeline, samples, small_model, trained};
+use common::{assert_same_bits, feed, pipeline, samples, scaled_pipeline, small_model, trained};
 
 /// Five steps of 6 samples and a last one of 5, in 4 microbatches: sizes 2, 2, 1, 1 and 2, 1, 1, 1.
 fn bits_do_not_depend_on_the_stages(name: &str) {
@@ -33,6 +33,16 @@ fn a_flushing_pipeline_is_transparent_on_llvmpipe() {
 #[test]
 fn a_flushing_pipeline_is_transparent_on_swiftshader() {
     bits_do_not_depend_on_the_stages("swiftshader");
+}
+
+/// Multiplying by a power of two and dividing by it again is exact: in f32 no bit may change.
+#[test]
+fn a_loss_scale_leaves_no_trace() {
+    let batches = samples(&small_model(), 6, 5);
+    for name in ["reference", "llvmpipe"] {
+        let run = |scale| trained(&mut scaled_pipeline(&[name], &[0, 4], Schedule::GPipe, [6, 3], scale), &batches).0;
+        assert_same_bits(&run(1024.0), &run(1.0));
+    }
 }
 
 #[test]

@@ -113,19 +113,33 @@ fn stages_share_no_state() {
 
 #[test]
 fn shaders_and_operations_correspond_one_to_one() {
-    let stems = |folder: &str, ending: &str| -> BTreeSet<String> {
-        let of = root().join(folder);
-        let direct = files(folder, ending).into_iter().filter(|path| path.parent() == Some(of.as_path()));
-        direct.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+    // An operation's shader lies in `shaders/`, its families of variants in a folder of its name beside it.
+    let stem = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let operation = |path: &PathBuf| match path.strip_prefix(root().join("shaders")).unwrap().iter().next() {
+        Some(folder) if path.parent() != Some(root().join("shaders").as_path()) => folder.to_str().unwrap().to_owned(),
+        _ => stem(path),
     };
+    let shaders: BTreeSet<_> = files("shaders", "wgsl").iter().map(operation).filter(|name| name != "shared").collect();
     let operations: BTreeSet<_> = OPERATIONS.iter().map(|entry| entry.name.to_owned()).collect();
-    assert_eq!(stems("shaders", "wgsl"), operations);
+    assert_eq!(shaders, operations);
     let ceilings: BTreeSet<_> = ceiling::SHADERS.iter().map(|shader| shader.name.to_owned()).collect();
     assert_eq!(stems("shaders/bench", "wgsl"), ceilings, "what benchmarks hold the operations against");
     let sources = stems("crates/kernels/src/ops", "rs");
     for entry in OPERATIONS {
         assert_eq!(entry.shader.name, entry.name);
-        assert!(sources.contains(entry.name), "{} has no file of its own", entry.name);
+        for file in [format!("shaders/{}.wgsl", entry.name), format!("crates/kernels/src/ops/{}.rs", entry.name)] {
+            assert!(root().join(&file).is_file(), "{} has no {file}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn every_shader_file_is_part_of_a_shader() {
+    let sources = files("crates/kernels/src", "rs").iter().map(|path| code(path)).collect::<String>();
+    for path in files("shaders", "wgsl") {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        let file = path.file_name().unwrap().to_str().unwrap();
+        assert!(sources.contains(&name) || sources.contains(&format!("\"{file}\"")), "no shader includes {name}");
     }
 }
 

@@ -9,7 +9,7 @@ mod words;
 
 pub use brigade_data::{Kind as DataKind, Spec};
 pub use brigade_devices::{DeviceInfo, Tuning, TuningReport, list};
-pub use brigade_kernels::Shape;
+pub use brigade_kernels::{Precision, Shape};
 pub use brigade_pipeline::model::{ModelSpec, Sequential, built_in};
 pub use brigade_pipeline::schedule::Kind as Schedule;
 pub use brigade_pipeline::{

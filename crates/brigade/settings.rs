@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use brigade_data::Spec;
 use brigade_devices::Tuning;
-use brigade_kernels::Shape;
+use brigade_kernels::{Precision, Shape};
 use brigade_pipeline::model::{ModelSpec, Sequential, built_in};
 use brigade_pipeline::partition::PartitionError;
 use brigade_pipeline::schedule::Kind;
@@ -46,6 +46,10 @@ pub struct Settings {
     pub learning_rate_factor: f32,
     /// The optimiser.
     pub optimiser: Optimiser,
+    /// What operands of products may be rounded to.
+    pub precision: Precision,
+    /// What the loss is multiplied with until the gradients are used.
+    pub loss_scale: f32,
     /// Seed.
     pub seed: u64,
     /// Driver threads of each software adapter.
@@ -98,6 +102,7 @@ impl Settings {
         if microbatches == 0 || microbatches > batch {
             return Err(Failure::usage(format!("microbatches: {microbatches} is not from 1 to the batch of {batch}")));
         }
+        let precision = if words.precision.as_deref() == Some("f16") { Precision::F16 } else { Precision::F32 };
         Ok(Self {
             model,
             data,
@@ -118,6 +123,8 @@ impl Settings {
                 weight_decay: words.weight_decay.unwrap_or(0.0) as f32,
                 nesterov: words.nesterov.unwrap_or(false),
             },
+            precision,
+            loss_scale: words.loss_scale.map_or(default_scale(precision), |scale| scale as f32),
             seed,
             threads: words.threads,
             tune: words.tune.as_deref().map(parsed).transpose()?.unwrap_or_default(),
@@ -162,6 +169,14 @@ pub fn check_stages(model: &Sequential, stages: usize) -> Result<(), Failure> {
         return Err(PlacementError::from(PartitionError::TooManyStages { stages, layers }).into());
     }
     Ok(())
+}
+
+/// Gradients of a mean over a batch lie around 1e-5, and `f16` thins out below 6e-5.
+const fn default_scale(precision: Precision) -> f32 {
+    match precision {
+        Precision::F32 => 1.0,
+        Precision::F16 => 1024.0,
+    }
 }
 
 fn model(words: &Words) -> Result<Sequential, Failure> {
@@ -237,10 +252,21 @@ mod tests {
             ("stages = 0", "stages"),
             ("schedule = \"x\"", "schedule"),
             ("weights = \"two\"", "weights"),
+            ("precision = \"f8\"", "precision"),
+            ("loss-scale = 0", "loss-scale"),
+            ("loss-scale = inf", "loss-scale"),
         ] {
             let message = words(text).map(|_| ()).unwrap_err().message;
             assert!(message.contains(word), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn half_precision_scales_the_loss() {
+        let scale = |text: &str| words(text).map(|settings| (settings.precision, settings.loss_scale)).unwrap();
+        assert_eq!(scale(""), (Precision::F32, 1.0));
+        assert_eq!(scale("precision = \"f16\""), (Precision::F16, 1024.0));
+        assert_eq!(scale("precision = \"f16\"\nloss-scale = 8"), (Precision::F16, 8.0));
     }
 
     #[test]

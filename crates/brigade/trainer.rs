@@ -1,8 +1,8 @@
 //! From a model, a placement and data to a running pipeline.
 
 use brigade_devices::{DeviceInfo, Executor, OpenOptions, Selection, Task, Tuner, Tuning, TuningReport};
-use brigade_kernels::Entry;
 use brigade_kernels::ops::OPERATIONS;
+use brigade_kernels::{Entry, Limits, Precision};
 use brigade_pipeline::model::Sequential;
 use brigade_pipeline::schedule::Kind;
 use brigade_pipeline::{Optimiser, Pipeline, PipelineOptions, Placement};
@@ -26,6 +26,7 @@ pub struct Trainer {
     options: PipelineOptions,
     threads: Option<usize>,
     tune: Tuning,
+    precision: Precision,
     self_test: bool,
     profile: bool,
 }
@@ -39,9 +40,11 @@ impl Trainer {
             microbatches: 1,
             seed: 1,
             optimiser: Optimiser { momentum: 0.9, weight_decay: 0.0, nesterov: false },
+            loss_scale: 1.0,
             record: false,
         };
-        Self { model, placement, options, threads: None, tune: Tuning::Off, self_test: true, profile: false }
+        let (tune, precision) = (Tuning::Off, Precision::F32);
+        Self { model, placement, options, threads: None, tune, precision, self_test: true, profile: false }
     }
 
     /// The schedule; one that flushes wants several microbatches.
@@ -76,6 +79,14 @@ impl Trainer {
     #[must_use]
     pub fn threads(mut self, threads: Option<usize>) -> Self {
         self.threads = threads;
+        self
+    }
+
+    /// What operands of products may be rounded to, and what the loss is multiplied with meanwhile, so that small
+    /// gradients survive it.
+    #[must_use]
+    pub fn precision(mut self, precision: Precision, loss_scale: f32) -> Self {
+        (self.precision, self.options.loss_scale) = (precision, loss_scale);
         self
     }
 
@@ -149,16 +160,22 @@ impl Trainer {
             }
             let alike: Vec<usize> = (first..devices.len()).filter(|&stage| devices[stage].is_like(device)).collect();
             let theirs: Vec<Task> = alike.iter().flat_map(|&stage| tasks[stage].clone()).collect();
-            let mut open = || brigade_devices::open(device, &options(threads));
-            let (selection, found) = tuner.tune(device, &theirs, &mut open)?;
+            let mut open = || brigade_devices::open(device, &self.open_options(threads));
+            let limits = Limits { precision: self.precision, ..device.limits.clone() };
+            let device = DeviceInfo { limits, ..device.clone() };
+            let (selection, found) = tuner.tune(&device, &theirs, &mut open)?;
             alike.iter().for_each(|&stage| selections[stage] = selection.clone());
             report.absorb(found);
         }
         Ok((selections, report))
     }
 
+    fn open_options(&self, threads: usize) -> OpenOptions {
+        OpenOptions { threads: Some(threads), precision: self.precision, ..OpenOptions::default() }
+    }
+
     fn open(&self, device: &DeviceInfo, threads: usize) -> Result<Box<dyn Executor>, Failure> {
-        let options = OpenOptions { threads: Some(threads), profile: self.profile, ..OpenOptions::default() };
+        let options = OpenOptions { profile: self.profile, ..self.open_options(threads) };
         Ok(brigade_devices::open(device, &options)?)
     }
 
@@ -188,10 +205,6 @@ fn resolve(placement: &Placement) -> Result<Vec<DeviceInfo>, Failure> {
 /// Where the driver refuses.
 pub fn open(device: &DeviceInfo, threads: usize) -> Result<Box<dyn Executor>, Failure> {
     Ok(brigade_devices::open(device, &options(threads))?)
-}
-
-fn options(threads: usize) -> OpenOptions {
-    OpenOptions { threads: Some(threads), ..OpenOptions::default() }
 }
 
 /// The cores shared among the software adapters, at least one each.

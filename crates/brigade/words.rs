@@ -92,6 +92,12 @@ pub struct Words {
     /// Weight decay [default: 0]
     #[arg(long, allow_negative_numbers = true)]
     pub weight_decay: Option<f64>,
+    /// What operands of products may be rounded to: f32, f16 [default: f32]
+    #[arg(long)]
+    pub precision: Option<String>,
+    /// What the loss is multiplied with until the gradients are used [default: 1024 with f16, else 1]
+    #[arg(long, allow_negative_numbers = true)]
+    pub loss_scale: Option<f64>,
     /// Seed of weights, order of the data and dropout [default: 1]
     #[arg(long)]
     pub seed: Option<u64>,
@@ -123,7 +129,7 @@ pub struct Words {
 
 impl Words {
     /// Every key of a run file.
-    pub(crate) const KEYS: [&'static str; 34] = [
+    pub(crate) const KEYS: [&'static str; 36] = [
         "resume",
         "save",
         "events",
@@ -153,6 +159,8 @@ impl Words {
         "momentum",
         "nesterov",
         "weight-decay",
+        "precision",
+        "loss-scale",
         "seed",
         "threads",
         "tune",
@@ -196,6 +204,8 @@ impl Words {
         number("learning-rate-factor", self.learning_rate_factor, 1.0)?;
         number("momentum", self.momentum, 1.0f32.next_down())?;
         number("weight-decay", self.weight_decay, 1.0)?;
+        scale("loss-scale", self.loss_scale)?;
+        only("precision", self.precision.as_deref(), &["f32", "f16"])?;
         only("weights", self.weights.as_deref(), &["single"])?;
         only("correction", self.correction.as_deref(), &["none"])?;
         only("tune", self.tune.as_deref(), &Tuning::ALL.map(Tuning::name))
@@ -235,6 +245,8 @@ impl Words {
             momentum,
             nesterov,
             weight_decay,
+            precision,
+            loss_scale,
             seed,
             threads,
             tune,
@@ -323,6 +335,17 @@ fn at_most(word: &'static str, value: Option<usize>, most: usize) -> Result<(), 
     match value {
         Some(value) if value > most => {
             Err(Wrong { word, reason: format!("{value} is not possible; at most {most} is") })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A number that can be multiplied with and divided by in single precision.
+fn scale(word: &'static str, value: Option<f64>) -> Result<(), Wrong> {
+    const MOST: f64 = 16_777_216.0;
+    match value {
+        Some(value) if !(1.0 / MOST..=MOST).contains(&value) => {
+            Err(Wrong { word, reason: format!("{value} is not a number from 1/{MOST} to {MOST}") })
         }
         _ => Ok(()),
     }

@@ -6,5 +6,5 @@ struct Scalars {
     first_sample: vec2<u32>,
     seed: vec2<u32>,
     training: u32,
-    reserved: u32,
+    gradient_unscale: f32,
 }

@@ -67,11 +67,23 @@ pub(crate) fn pipeline(
     batch: usize,
     microbatches: usize,
 ) -> Pipeline {
+    scaled_pipeline(names, starts, schedule, [batch, microbatches], 1.0)
+}
+
+/// As [`pipeline`], with a loss scale.
+pub(crate) fn scaled_pipeline(
+    names: &[&str],
+    starts: &[usize],
+    schedule: Schedule,
+    [batch, microbatches]: [usize; 2],
+    loss_scale: f32,
+) -> Pipeline {
     let model = small_model();
     let ends = starts[1..].iter().copied().chain([model.layers.len()]);
     let ranges = starts.iter().copied().zip(ends).map(|(start, end)| start..end);
     let stages = ranges.enumerate().map(|(s, range)| (range, executor(names[s % names.len()]))).collect();
-    let options = PipelineOptions { schedule, batch, microbatches, seed: SEED, optimiser: OPTIMISER, record: true };
+    let options =
+        PipelineOptions { schedule, batch, microbatches, seed: SEED, optimiser: OPTIMISER, loss_scale, record: true };
     Pipeline::start(&model, stages, options).unwrap()
 }
 

@@ -27,4 +27,5 @@ pub(crate) fn trainer(settings: &Settings, placement: Placement) -> Trainer {
         .optimiser(settings.optimiser)
         .threads(settings.threads)
         .tune(settings.tune)
+        .precision(settings.precision, settings.loss_scale)
 }

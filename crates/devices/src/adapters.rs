@@ -1,7 +1,7 @@
 //! What devices there are, and which one a name means.
 
 use brigade_kernels::Limits;
-use wgpu::{AdapterInfo, Backends, DeviceType, Features};
+use wgpu::{AdapterInfo, Backends, CooperativeMatrixProperties, CooperativeScalarType, DeviceType, Features};
 
 use crate::door::alone;
 use crate::info::vendor_name;
@@ -12,8 +12,12 @@ const BACKENDS: [(wgpu::Backend, &str); 3] =
     [(wgpu::Backend::Vulkan, "vulkan"), (wgpu::Backend::Metal, "metal"), (wgpu::Backend::Dx12, "dx12")];
 
 /// Features that Brigade makes use of where they are.
-pub(crate) const USEFUL: [(Features, &str); 3] =
-    [(Features::TIMESTAMP_QUERY, "timestamps"), (Features::SUBGROUP, "subgroups"), (Features::SHADER_F16, "f16")];
+pub(crate) const USEFUL: [(Features, &str); 4] = [
+    (Features::TIMESTAMP_QUERY, "timestamps"),
+    (Features::SUBGROUP, "subgroups"),
+    (Features::SHADER_F16, "f16"),
+    (Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative-matrices"),
+];
 
 /// Addresses on a bus start with this; others name a model, of which there may be several.
 const PCI: &str = "pci-";
@@ -97,7 +101,10 @@ fn describe(adapter: &wgpu::Adapter) -> Option<DeviceInfo> {
         kind: kind(info.device_type),
         driver: info.driver.clone(),
         driver_info: info.driver_info.clone(),
-        limits: limits(&adapter.limits(), features, &info),
+        limits: Limits {
+            cooperative_matrix: cooperative_matrix(&adapter.cooperative_matrix_properties()),
+            ..limits(&adapter.limits(), features, &info)
+        },
         features: useful.map(|(_, name)| name.to_owned()).collect(),
     })
 }
@@ -133,7 +140,19 @@ fn limits(limits: &wgpu::Limits, features: Features, info: &AdapterInfo) -> Limi
         subgroup_max: subgroup(info.subgroup_max_size),
         f16: features.contains(Features::SHADER_F16),
         software: info.device_type == DeviceType::Cpu,
+        ..Limits::PORTABLE
     }
+}
+
+/// The largest side of square matrices of `f16` that are summed in `f32`, of those that WGSL knows.
+fn cooperative_matrix(offered: &[CooperativeMatrixProperties]) -> u32 {
+    let fits = |side: &u32| {
+        offered.iter().any(|o| {
+            [o.m_size, o.n_size, o.k_size] == [*side; 3]
+                && (o.ab_type, o.cr_type) == (CooperativeScalarType::F16, CooperativeScalarType::F32)
+        })
+    };
+    [16, 8].into_iter().find(fits).unwrap_or(0)
 }
 
 /// Drops what is listed twice, counts what cannot be told apart otherwise, makes names unique, and sorts.
@@ -257,6 +276,22 @@ mod tests {
         let missing = find(&list, "radeon").unwrap_err().to_string();
         assert!(missing.contains("radeon") && missing.contains("llvmpipe"), "{missing}");
         assert!(find(&list, " ").is_err());
+    }
+
+    #[test]
+    fn cooperative_matrices_count_where_they_are_square_and_sum_in_f32() {
+        let offer = |[m_size, n_size, k_size]: [u32; 3], cr_type| CooperativeMatrixProperties {
+            m_size,
+            n_size,
+            k_size,
+            ab_type: CooperativeScalarType::F16,
+            cr_type,
+            saturating_accumulation: false,
+        };
+        let (half, single) = (CooperativeScalarType::F16, CooperativeScalarType::F32);
+        assert_eq!(cooperative_matrix(&[offer([16, 8, 16], single), offer([16, 16, 16], half)]), 0);
+        assert_eq!(cooperative_matrix(&[offer([8, 8, 8], single), offer([16, 16, 16], single)]), 16);
+        assert_eq!(cooperative_matrix(&[offer([8, 8, 8], single)]), 8);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use brigade_kernels::Limits;
+use brigade_kernels::{Limits, Precision};
 use serde::{Serialize, Serializer};
 
 use crate::error::bytes;
@@ -152,7 +152,12 @@ fn limits<S: Serializer>(limits: &Limits, serializer: S) -> Result<S::Ok, S::Err
         subgroup_min: u32,
         subgroup_max: u32,
         f16: bool,
+        cooperative_matrix: u32,
         software: bool,
+        #[serde(skip)]
+        precision: Precision,
+        #[serde(skip)]
+        every_variant: bool,
     }
     Remote::serialize(limits, serializer)
 }

@@ -35,4 +35,4 @@ pub use self_test::{SelfTest, self_test, self_test_for};
 pub use staging::{Download, Upload};
 pub use trial::{Outcome, Words, run_case};
 pub use tune::{Opener, Task, Tuner, Tuning, TuningReport, WrongVariant};
-pub use verify::{Report, verify};
+pub use verify::{Report, verify, verify_some};

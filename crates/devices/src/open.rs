@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use brigade_kernels::Precision;
 use wgpu::{Backends, Features};
 
 use crate::adapters::{USEFUL, enumerate};
@@ -23,6 +24,10 @@ pub struct OpenOptions {
     pub checked: bool,
     /// Plans as if no binding might be larger than this.
     pub binding_bytes: Option<u64>,
+    /// What operands of products may be rounded to.
+    pub precision: Precision,
+    /// Whether variants are offered that are meant for another kind of adapter: for tests and measurements.
+    pub every_variant: bool,
     /// The most that may be allocated on the device.
     pub budget_bytes: Option<u64>,
     /// How long set-up transfers and free slots are waited for.
@@ -37,6 +42,8 @@ impl Default for OpenOptions {
             profile: false,
             checked: false,
             binding_bytes: None,
+            precision: Precision::F32,
+            every_variant: false,
             budget_bytes: None,
             patience: Duration::from_secs(60),
         }
@@ -57,6 +64,8 @@ pub fn open(info: &DeviceInfo, options: &OpenOptions) -> Result<Box<dyn Executor
     if let Some(bytes) = options.binding_bytes {
         info.limits.binding_bytes = info.limits.binding_bytes.min(bytes);
     }
+    info.limits.precision = options.precision;
+    info.limits.every_variant = options.every_variant;
     tracing::debug!(device = %info, "opened");
     Ok(Box::new(GpuExecutor::new(Gpu::new(info, device, queue, options), options)?))
 }
@@ -76,8 +85,12 @@ pub(crate) fn connect(
     } else if options.profile {
         useful |= adapter.features() & Features::TIMESTAMP_QUERY_INSIDE_PASSES;
     }
+    if options.precision == Precision::F32 {
+        useful.remove(Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+    }
     let descriptor = wgpu::DeviceDescriptor {
         label: Some("brigade"),
+        experimental_features: experimental(useful),
         required_features: useful,
         required_limits: adapter.limits(),
         memory_hints: wgpu::MemoryHints::MemoryUsage,
@@ -86,4 +99,16 @@ pub(crate) fn connect(
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
         .map_err(|error| DeviceError::Open { device: info.name.clone(), reason: error.to_string() })?;
     Ok((info, device, queue))
+}
+
+/// Leave to use the experimental features among `features`.
+#[allow(unsafe_code, reason = "cooperative matrices are experimental in wgpu")]
+fn experimental(features: Features) -> wgpu::ExperimentalFeatures {
+    if features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        // SAFETY: wgpu warns of undefined behaviour where an experimental feature is misused. Only Brigade's own modules
+        // use it; they pass naga's validator, and no result counts before it has been held against the reference.
+        unsafe { wgpu::ExperimentalFeatures::enabled() }
+    } else {
+        wgpu::ExperimentalFeatures::disabled()
+    }
 }

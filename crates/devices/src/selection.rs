@@ -113,7 +113,8 @@ impl Selection {
         nearest.map(|(_, &variant)| variant)
     }
 
-    /// The variants of a pass that may be used under `limits`, the preferred or chosen one first.
+    /// The variants of a pass that may be used under `limits`: the preferred or chosen one first, then the operation's
+    /// own order, those for another kind of adapter last.
     pub fn eligible(&self, operation: &dyn Operation, pass: Pass, problem: Problem, limits: &Limits) -> Vec<Variant> {
         let name = operation.name();
         let preferred = self.preferred.get(&(name, pass)).copied();
@@ -122,7 +123,7 @@ impl Selection {
         });
         let mut variants = operation.variants(pass);
         variants.retain(|variant| variant.requires.hold(limits) && !self.excludes(name, pass, variant.name));
-        variants.sort_by_key(|variant| Some(variant.name) != first);
+        variants.sort_by_key(|variant| (Some(variant.name) != first, variant.requires.is_foreign(limits)));
         variants
     }
 
@@ -155,12 +156,13 @@ impl Selection {
                 format!("{}: excluded", variant.name)
             } else {
                 format!(
-                    "{}: needs {} invocations, {} bytes of workgroup memory, subgroups of {}{}",
+                    "{}: needs {} invocations, {} bytes of workgroup memory, subgroups of {}{}{}",
                     variant.name,
                     needs.invocations,
                     needs.workgroup_bytes,
                     needs.subgroup_min,
-                    if needs.f16 { ", f16" } else { "" },
+                    if needs.f16 { ", precision f16" } else { "" },
+                    if needs.cooperative_matrix > 0 { ", cooperative matrices" } else { "" },
                 )
             }
         };

@@ -3,7 +3,9 @@
 use std::collections::btree_map;
 use std::fmt;
 
-use brigade_kernels::{Access, Case, Deviation, ElementType, HostTensors, Operation, Pass, Random, Tensor, Use};
+use brigade_kernels::{
+    Access, Case, Deviation, ElementType, HostTensors, Operation, Pass, Precision, Random, Tensor, Use,
+};
 
 use crate::convert::{from_words, to_words};
 use crate::trial::{Words, elements, run_pass, variants};
@@ -37,8 +39,21 @@ impl fmt::Display for Report {
 /// # Errors
 /// Where the executor fails; wrong numbers are in the reports.
 pub fn verify(executor: &mut dyn Executor, case: &Case, random: &mut Random) -> Result<Vec<Report>, DeviceError> {
+    verify_some(executor, case, random, &|_| true)
+}
+
+/// As [`verify`], with the variants that are `wanted` alone.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_some(
+    executor: &mut dyn Executor,
+    case: &Case,
+    random: &mut Random,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Report>, DeviceError> {
     let mut reports = Vec::new();
-    examine(executor, case, random, &|_, _| true, &mut |_, _, outcome| {
+    examine(executor, case, random, &|_, variant| wanted(variant), &mut |_, _, outcome| {
         reports.extend(outcome?);
         Ok(())
     })?;
@@ -83,6 +98,12 @@ pub(crate) fn examine(
     Ok(())
 }
 
+/// What a variant rounds its operands to.
+pub(crate) fn precision_of(operation: &dyn Operation, pass: Pass, variant: &str) -> Precision {
+    let rounds = operation.variants(pass).iter().any(|known| known.name == variant && known.requires.f16);
+    if rounds { Precision::F16 } else { Precision::F32 }
+}
+
 pub(crate) fn compare(
     case: &Case,
     pass: Pass,
@@ -91,10 +112,11 @@ pub(crate) fn compare(
     wanted: &[(Tensor, Vec<f64>)],
 ) -> Vec<Report> {
     let operation = case.operation.as_ref();
+    let precision = precision_of(operation, pass, variant);
     let report = |(tensor, wanted): &(Tensor, Vec<f64>)| {
         let got = got.get(tensor).map(|words| from_words(words, operation.element_type(*tensor)));
         let additions = operation.additions(*tensor, case.problem);
-        let deviation = Deviation::between(&got.unwrap_or_default(), wanted, additions);
+        let deviation = Deviation::between(&got.unwrap_or_default(), wanted, additions).with(precision);
         Report { operation: operation.name(), variant, pass, tensor: *tensor, deviation }
     };
     wanted.iter().map(report).collect()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::{AttributeError, Operation, Problem, Random, Scalars, Shader};
+use crate::{AttributeError, Operation, Precision, Problem, Random, Scalars, Shader};
 
 /// One line of the list of operations.
 pub struct Entry {
@@ -60,6 +60,19 @@ impl Deviation {
             error: same_length * if size > 0.0 { distance / size } else { distance },
             tolerance: 1e-5 * (additions.max(1) as f64).sqrt(),
         }
+    }
+
+    /// Allows for what rounding the operands of products adds.
+    ///
+    /// Each operand is off by at most 2⁻¹² of itself (11 bits), a product by √2·2⁻¹² where the two roundings are
+    /// independent, and so is a sum of products of random sign, however many there are: 3.5e-4. Three times that.
+    #[must_use]
+    pub fn with(self, precision: Precision) -> Self {
+        let rounding = match precision {
+            Precision::F32 => 0.0,
+            Precision::F16 => 1e-3,
+        };
+        Self { tolerance: self.tolerance + rounding, ..self }
     }
 
     /// Whether the error is a number within the tolerance.

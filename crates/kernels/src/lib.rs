@@ -19,7 +19,7 @@ mod uniform;
 pub use case::{Case, CaseShapes, Deviation, Entry};
 pub use error::{AttributeError, PlanError, ShaderError, ShapeError};
 pub use host::HostTensors;
-pub use limits::{Limits, Requirements, Variant};
+pub use limits::{Limits, Precision, Requirements, Variant};
 pub use operation::{Init, Operation, Parameter, Pass, Problem, Work};
 pub use plan::{Binding, Dispatch, Kernel, Plan};
 pub use random::Random;

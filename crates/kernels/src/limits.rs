@@ -23,8 +23,24 @@ pub struct Limits {
     pub subgroup_max: u32,
     /// Whether `f16` can be used in shaders.
     pub f16: bool,
+    /// Side of the square matrices of `f16`, summed in `f32`, that a subgroup multiplies together; 0 where it cannot.
+    pub cooperative_matrix: u32,
     /// Whether the adapter computes on the host's cores.
     pub software: bool,
+    /// What the operands of products may be rounded to: not the adapter's property but the user's choice.
+    pub precision: Precision,
+    /// Whether variants are offered that are meant for another kind of adapter: for tests and measurements.
+    pub every_variant: bool,
+}
+
+/// What operands of products may be rounded to before they are multiplied. Sums are always in `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Not at all.
+    #[default]
+    F32,
+    /// 11 bits, as in IEEE half precision.
+    F16,
 }
 
 impl Limits {
@@ -39,7 +55,10 @@ impl Limits {
         subgroup_min: 0,
         subgroup_max: 0,
         f16: false,
+        cooperative_matrix: 0,
         software: false,
+        precision: Precision::F32,
+        every_variant: false,
     };
 }
 
@@ -52,24 +71,45 @@ pub struct Requirements {
     pub workgroup_bytes: u32,
     /// Least subgroup size; 0 where subgroups are not used.
     pub subgroup_min: u32,
-    /// Whether `f16` is used.
+    /// Largest subgroup it works with.
+    pub subgroup_max: u32,
+    /// Whether operands are rounded to `f16`.
     pub f16: bool,
+    /// Side of the matrices that subgroups multiply; 0 where they do not.
+    pub cooperative_matrix: u32,
     /// Whether it is meant for adapters that compute on the host's cores alone.
     pub software: bool,
+    /// Whether it is meant for all adapters but those.
+    pub gpu: bool,
 }
 
 impl Requirements {
     /// What every adapter offers.
-    pub const PORTABLE: Self =
-        Self { invocations: 256, workgroup_bytes: 16 << 10, subgroup_min: 0, f16: false, software: false };
+    pub const PORTABLE: Self = Self {
+        invocations: 256,
+        workgroup_bytes: 16 << 10,
+        subgroup_min: 0,
+        subgroup_max: u32::MAX,
+        f16: false,
+        cooperative_matrix: 0,
+        software: false,
+        gpu: false,
+    };
 
     /// Whether `limits` offer it.
-    pub const fn hold(&self, limits: &Limits) -> bool {
+    pub fn hold(&self, limits: &Limits) -> bool {
         self.invocations <= limits.invocations
             && self.workgroup_bytes <= limits.workgroup_bytes
             && self.subgroup_min <= limits.subgroup_min
-            && (!self.f16 || limits.f16)
-            && (!self.software || limits.software)
+            && self.subgroup_max >= limits.subgroup_max
+            && (!self.f16 || (limits.f16 && limits.precision == Precision::F16))
+            && (self.cooperative_matrix == 0 || self.cooperative_matrix == limits.cooperative_matrix)
+            && (limits.every_variant || !self.is_foreign(limits))
+    }
+
+    /// Whether it is meant for another kind of adapter.
+    pub const fn is_foreign(&self, limits: &Limits) -> bool {
+        if limits.software { self.gpu } else { self.software }
     }
 }
 

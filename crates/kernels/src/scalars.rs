@@ -8,8 +8,10 @@ use bytemuck::{Pod, Zeroable};
 pub struct Scalars {
     /// Learning rate of the update.
     pub learning_rate: f32,
-    /// What the loss of one sample is multiplied with: 1 / samples of the whole batch.
+    /// What the loss of one sample is multiplied with: the loss scale / samples of the whole batch.
     pub gradient_scale: f32,
+    /// What undoes the loss scale where gradients are used: 1 / the loss scale.
+    pub gradient_unscale: f32,
     /// Number of samples that the run had seen before this microbatch; counts random numbers.
     pub first_sample: u64,
     /// Seed of the run.
@@ -27,7 +29,7 @@ struct Words {
     first_sample: [u32; 2],
     seed: [u32; 2],
     training: u32,
-    reserved: u32,
+    gradient_unscale: f32,
 }
 
 impl Scalars {
@@ -36,7 +38,14 @@ impl Scalars {
 
     /// Neutral values: rate 0, scale 1, sample 0, seed 0, training.
     pub const fn new() -> Self {
-        Self { learning_rate: 0.0, gradient_scale: 1.0, first_sample: 0, seed: 0, training: true }
+        Self {
+            learning_rate: 0.0,
+            gradient_scale: 1.0,
+            gradient_unscale: 1.0,
+            first_sample: 0,
+            seed: 0,
+            training: true,
+        }
     }
 
     /// The bytes of the buffer.
@@ -47,7 +56,7 @@ impl Scalars {
             first_sample: low_high(self.first_sample),
             seed: low_high(self.seed),
             training: u32::from(self.training),
-            reserved: 0,
+            gradient_unscale: self.gradient_unscale,
         })
     }
 
@@ -57,6 +66,7 @@ impl Scalars {
         Self {
             learning_rate: words.learning_rate,
             gradient_scale: words.gradient_scale,
+            gradient_unscale: words.gradient_unscale,
             first_sample: whole(words.first_sample),
             seed: whole(words.seed),
             training: words.training != 0,

@@ -28,14 +28,18 @@ impl Shader {
     /// # Errors
     /// Where the template is malformed or names something that is not defined.
     pub fn source(&self, definitions: &[(&'static str, u32)]) -> Result<String, ShaderError> {
-        let failed = |error| ShaderError { shader: self.name, message: format!("{error:#}") };
+        let text = self.parts.join("\n");
+        let failed = |error: minijinja::Error| {
+            let place = error.range().and_then(|range| text.get(range)).unwrap_or_default();
+            ShaderError { shader: self.name, message: format!("{error}: `{place}`") }
+        };
         let mut environment = Environment::new();
         // Errors then say what is undefined, in release builds too.
         environment.set_debug(true);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?);
         let definitions: BTreeMap<_, _> = definitions.iter().copied().collect();
-        environment.render_str(&self.parts.join("\n"), definitions).map_err(failed)
+        environment.render_str(&text, definitions).map_err(failed)
     }
 }
 

@@ -23,7 +23,7 @@ fn plans_keep_to_the_limits() {
                     split += usize::from(plan.dispatches.len() > 1);
                     for dispatch in &plan.dispatches {
                         check(&name, dispatch, &limits);
-                        assert_eq!(dispatch.uniform.len(), 4 * entry.shader.uniform.fields.len(), "{name}");
+                        assert_eq!(dispatch.uniform.len(), 4 * dispatch.kernel.shader.uniform.fields.len(), "{name}");
                     }
                     written_in_full(&name, &case, pass, &plan);
                 }

@@ -54,6 +54,9 @@ pub struct PipelineOptions {
     pub seed: u64,
     /// The optimiser.
     pub optimiser: Optimiser,
+    /// What the loss is multiplied with until the gradients are used, so that small ones survive in `f16`. 1 for
+    /// none.
+    pub loss_scale: f32,
     /// Whether every action is recorded with its times.
     pub record: bool,
 }
@@ -422,6 +425,7 @@ fn build_stages(
                 // Two being computed, those in the link, and the one that the receiver is copying.
                 depth: held_by_links + 3,
                 seed: options.seed,
+                loss_scale: options.loss_scale,
                 loss: Arc::clone(&loss),
                 optimiser: Arc::clone(&optimiser),
             };

@@ -111,7 +111,7 @@ impl Bench {
         let first = self.run(program)?;
         let got = self.outputs()?;
         let (ran, compared) = self.proof.sizes();
-        match self.proof.compare(&got) {
+        match self.proof.compare(variant, &got) {
             Some((tensor, deviation)) if !deviation.holds() => {
                 self.executor.forget(program);
                 let (error, tolerance) = (deviation.error, deviation.tolerance);

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use brigade_kernels::Pass;
+use brigade_kernels::{Pass, Precision};
 use serde::{Deserialize, Serialize};
 
 use super::Tuning;
@@ -36,6 +36,8 @@ struct Adapter {
     name: String,
     driver: String,
     driver_info: String,
+    /// Whether operands may be rounded to half precision: other variants run then.
+    rounds: bool,
 }
 
 impl Adapter {
@@ -47,6 +49,7 @@ impl Adapter {
             name: info.model().to_owned(),
             driver: info.driver.clone(),
             driver_info: info.driver_info.clone(),
+            rounds: info.limits.precision == Precision::F16,
         }
     }
 
@@ -56,6 +59,7 @@ impl Adapter {
             fingerprint.add(part.as_bytes());
         }
         fingerprint.add(&[self.vendor.to_le_bytes(), self.device.to_le_bytes()].concat());
+        fingerprint.add(&[u8::from(self.rounds)]);
         let letters = self.name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
         let slug: String = letters.take(24).collect();
         format!("tuning-{}-{:016x}.json", slug.trim_matches('-'), fingerprint.0)

@@ -14,7 +14,7 @@ use brigade_kernels::{
 use super::Task;
 use crate::convert::{from_words, to_words};
 use crate::trial::{Words, elements, poisoned};
-use crate::verify::reference;
+use crate::verify::{precision_of, reference};
 use crate::{DeviceError, Executor};
 
 /// Floating-point operations, or bytes, that the reference may take for a task: some tenths of a second.
@@ -80,15 +80,16 @@ impl Proof {
     }
 
     /// The worst of the outputs, in proportion to what is allowed.
-    pub(super) fn compare(&self, got: &Words) -> Option<(Tensor, Deviation)> {
+    pub(super) fn compare(&self, variant: &str, got: &Words) -> Option<(Tensor, Deviation)> {
         let Task { operation, problem, .. } = &self.task;
+        let precision = precision_of(operation.as_ref(), self.task.pass, variant);
         let compared = self.wanted.iter().map(|(tensor, wanted)| {
             let words = got.get(tensor).map(Vec::as_slice).unwrap_or_default();
             let values = from_words(words, operation.element_type(*tensor));
             let whole = values.len() == wanted.len();
             let seen = if whole { values.clone() } else { rows(&values, problem.n, &self.samples) };
             let additions = operation.additions(*tensor, *problem);
-            let mut deviation = Deviation::between(&seen, wanted, additions);
+            let mut deviation = Deviation::between(&seen, wanted, additions).with(precision);
             // What is not compared must be there all the same.
             if values.iter().any(|value| !value.is_finite()) && wanted.iter().all(|value| value.is_finite()) {
                 deviation.error = f64::NAN;
@@ -259,7 +260,7 @@ mod tests {
                 to_words(&values, ElementType::F32, &mut words);
                 got.insert(tensor, words);
             }
-            let (tensor, deviation) = proof.compare(&got).unwrap();
+            let (tensor, deviation) = proof.compare("reference", &got).unwrap();
             assert!(deviation.holds(), "{pass}: {tensor} {deviation:?}");
             // A sample that was never written is noticed, compared or not.
             if *pass != Pass::BackwardWeight {
@@ -267,7 +268,7 @@ mod tests {
                     let middle = words.len() / 2;
                     words[middle] = f32::NAN.to_bits();
                 }
-                assert!(!proof.compare(&got).unwrap().1.holds());
+                assert!(!proof.compare("reference", &got).unwrap().1.holds());
             }
         }
     }

@@ -12,12 +12,14 @@ mod naive;
 mod phase;
 mod plan;
 mod reference;
+mod tiles;
 mod weight;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::attributes::{self, Pair};
+use super::gemm;
 use crate::uniform::uniform;
 use crate::{
     AttributeError, Case, CaseShapes, Entry, HostTensors, Init, Limits, Operation, Parameter, Pass, Plan, PlanError,
@@ -76,6 +78,44 @@ uniform! {
     }
 }
 
+uniform! {
+    /// What a dispatch of a product in tiles is told; see the shader.
+    struct Conv2dTilesParams {
+        rows: u32,
+        columns: u32,
+        depth: u32,
+        slice: u32,
+        slices: u32,
+        left_skip: u32,
+        left_row: u32,
+        left_outer: u32,
+        left_down: u32,
+        left_right: u32,
+        source_skip: u32,
+        source_sample: u32,
+        source_plane: u32,
+        source_h: u32,
+        source_w: u32,
+        grid_h: u32,
+        grid_w: u32,
+        stride_h: u32,
+        stride_w: u32,
+        origin_h: u32,
+        origin_w: u32,
+        filter_h: u32,
+        filter_w: u32,
+        dilation_h: u32,
+        dilation_w: u32,
+        result_skip: u32,
+        result_row: u32,
+        result_sample: u32,
+        result_down: u32,
+        result_right: u32,
+        b_skip: u32,
+        has_bias: u32,
+    }
+}
+
 /// The module, with one of the two ways to get at weights.
 macro_rules! shader {
     ($weights:literal) => {
@@ -98,6 +138,9 @@ macro_rules! shader {
 static SHADER: Shader = shader!("quad_weights_loaded.wgsl");
 /// For adapters with subgroups.
 static BROADCAST: Shader = shader!("quad_weights_broadcast.wgsl");
+
+/// The members of the family in tiles.
+static TILES: [Shader; 2] = gemm::family!(NAME, Conv2dTilesParams, "../../shaders/conv2d/tiles.wgsl");
 
 /// The line in the list of operations.
 pub static ENTRY: Entry = Entry {
@@ -284,7 +327,8 @@ impl Operation for Conv2d {
         let requires = Requirements { subgroup_min: 8, software: true, ..Requirements::PORTABLE };
         let correlates = matches!(pass, Pass::Forward | Pass::BackwardInput);
         let broadcast = correlates.then_some(Variant { name: "broadcast", pass, requires });
-        direct::Direct::variants(self, pass).chain(broadcast).chain(everywhere).collect()
+        let software = direct::Direct::variants(self, pass).chain(broadcast);
+        software.chain(gemm::variants(pass)).chain(everywhere).collect()
     }
 
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {

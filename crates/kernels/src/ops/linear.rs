@@ -7,11 +7,12 @@
 
 mod direct;
 mod plan;
+mod tiles;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::attributes;
+use super::{attributes, gemm};
 use crate::uniform::uniform;
 use crate::{
     AttributeError, Case, CaseShapes, Entry, HostTensors, Init, Limits, Operation, Parameter, Pass, Plan, PlanError,
@@ -39,6 +40,27 @@ uniform! {
     }
 }
 
+uniform! {
+    /// What a dispatch of a product in tiles is told; see the shader.
+    struct LinearTilesParams {
+        rows: u32,
+        columns: u32,
+        depth: u32,
+        slice: u32,
+        slices: u32,
+        left_skip: u32,
+        left_row: u32,
+        left_depth: u32,
+        right_skip: u32,
+        right_column: u32,
+        right_depth: u32,
+        result_skip: u32,
+        result_row: u32,
+        b_skip: u32,
+        has_bias: u32,
+    }
+}
+
 static SHADER: Shader = Shader {
     name: NAME,
     parts: &[
@@ -50,6 +72,9 @@ static SHADER: Shader = Shader {
     ],
     uniform: LinearParams::LAYOUT,
 };
+
+/// The members of the family in tiles.
+static TILES: [Shader; 2] = gemm::family!(NAME, LinearTilesParams, "../../shaders/linear/tiles.wgsl");
 
 /// The line in the list of operations.
 pub static ENTRY: Entry = Entry {
@@ -143,7 +168,7 @@ impl Operation for Linear {
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
         let everywhere = ["registers", "naive"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE });
-        direct::Direct::variants(pass).chain(everywhere).collect()
+        direct::Direct::variants(pass).chain(gemm::variants(pass)).chain(everywhere).collect()
     }
 
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
@@ -255,7 +280,9 @@ fn generate(random: &mut Random) -> Case {
         1 => Shape::vector(random.integer(1, 12)),
         _ => Shape::new(random.integer(1, 9), random.integer(1, 9), random.integer(1, 9)),
     };
-    let mut linear = Linear { out_features: random.integer(1, 80), bias: random.chance(0.7) };
+    // Many outputs now and then: sums over them are worth slicing.
+    let most = if random.chance(0.2) { 300 } else { 80 };
+    let mut linear = Linear { out_features: random.integer(1, most), bias: random.chance(0.7) };
     if random.chance(0.5) {
         // Sides that vectors divide: some variants want them.
         linear.out_features = linear.out_features.next_multiple_of(4);

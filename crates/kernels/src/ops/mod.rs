@@ -2,6 +2,7 @@
 
 mod attributes;
 mod bound;
+mod gemm;
 pub(crate) mod items;
 mod pooling;
 mod slots;

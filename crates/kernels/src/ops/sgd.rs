@@ -1,4 +1,4 @@
-//! Stochastic gradient descent with momentum, as PyTorch has it: d = dw + λ·w; v = μ·v + (1 − dampening)·d;
+//! Stochastic gradient descent with momentum, as PyTorch has it: d = dw + λ·w (dw divided by the loss scale); v = μ·v + (1 − dampening)·d;
 //! w −= η·(d + μ·v with `nesterov`, else v). Without momentum v is d, whatever the dampening.
 //!
 //! # Shapes
@@ -197,9 +197,10 @@ impl Operation for Sgd {
             return;
         }
         let rate = f64::from(host.scalars.learning_rate);
+        let unscale = f64::from(host.scalars.gradient_unscale);
         let [mut w, mut dw, mut v] = [Tensor::W, Tensor::Dw, Tensor::V].map(|tensor| host.take(tensor));
         for ((w, dw), v) in w.iter_mut().zip(&mut dw).zip(&mut v) {
-            let d = *dw + self.weight_decay * *w;
+            let d = unscale * *dw + self.weight_decay * *w;
             *v = self.momentum * *v + self.fresh() * d;
             *w -= rate * if self.nesterov { d + self.momentum * *v } else { *v };
             *dw = 0.0;
@@ -234,7 +235,9 @@ fn generate(random: &mut Random) -> Case {
         weight_decay: [0.0, 5e-4, 0.1][random.integer(0, 2)],
         nesterov: random.chance(0.5),
     };
-    case(sgd, random.integer(1, 3000))
+    let mut case = case(sgd, random.integer(1, 3000));
+    case.scalars.gradient_unscale = [1.0, 0.125][random.integer(0, 1)];
+    case
 }
 
 fn case(sgd: Sgd, elements: usize) -> Case {

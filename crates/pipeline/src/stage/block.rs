@@ -32,6 +32,8 @@ pub(crate) struct StageOptions {
     pub(crate) depth: usize,
     /// Seed of the run.
     pub(crate) seed: u64,
+    /// What the loss is multiplied with until the gradients are used.
+    pub(crate) loss_scale: f32,
     /// The loss.
     pub(crate) loss: Arc<dyn Operation>,
     /// The optimiser.
@@ -57,6 +59,7 @@ pub(crate) struct Stage {
     programs: HashMap<Key, ProgramId>,
     depth: usize,
     seed: u64,
+    loss_scale: f32,
 }
 
 impl Stage {
@@ -79,7 +82,16 @@ impl Stage {
         let buffers = Buffers::allocate(layout, executor.as_mut()).map_err(on_device)?;
         let block = Block::new(model, range.clone(), &options.loss, &options.optimiser);
         let programs = HashMap::new();
-        let mut stage = Self { index, executor, block, buffers, programs, depth: options.depth, seed: options.seed };
+        let mut stage = Self {
+            index,
+            executor,
+            block,
+            buffers,
+            programs,
+            depth: options.depth,
+            seed: options.seed,
+            loss_scale: options.loss_scale,
+        };
         stage.initialise(model, range)?;
         Ok(stage)
     }
@@ -124,7 +136,9 @@ impl Stage {
 
     /// Submits the update of all weights.
     pub(crate) fn update(&mut self, learning_rate: f32) -> Result<Ticket, PipelineError> {
-        self.submit(Key::Update, Scalars { learning_rate, seed: self.seed, ..Scalars::new() }, &[])
+        let gradient_unscale = 1.0 / self.loss_scale;
+        let scalars = Scalars { learning_rate, gradient_unscale, seed: self.seed, ..Scalars::new() };
+        self.submit(Key::Update, scalars, &[])
     }
 
     /// Whether a submission has finished.
@@ -141,7 +155,8 @@ impl Stage {
     fn scalars(&self, tag: &Tag, training: bool) -> Scalars {
         Scalars {
             learning_rate: 0.0,
-            gradient_scale: 1.0 / tag.step_samples as f32,
+            gradient_scale: self.loss_scale / tag.step_samples as f32,
+            gradient_unscale: 1.0 / self.loss_scale,
             first_sample: tag.first_sample,
             seed: self.seed,
             training,

@@ -8,6 +8,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::super::bound::{BLOCK, BLOCK_LANES, Bound, bound, bound_to, dimension, fits, flat, lanes, scaled};
+use super::super::gemm;
 use super::super::slots::slot;
 use super::direct::Direct;
 use super::phase::{Phase, phases};
@@ -48,6 +49,10 @@ pub(super) fn plan(
         return Ok(planner.plan);
     }
     let many_phases = conv.stride.h * conv.stride.w > MOST_PHASES;
+    if let Some(member) = gemm::find(variant.name).filter(|_| pass != Pass::BackwardInput || !many_phases) {
+        planner.in_tiles(member, pass)?;
+        return Ok(planner.plan);
+    }
     match (pass, variant.name == "naive") {
         (Pass::Forward, true) => planner.forward_naive()?,
         (Pass::Forward, false) => planner.forward()?,
@@ -65,7 +70,7 @@ pub(super) struct Planner<'a> {
     pub(super) sides: Sides,
     pub(super) limits: &'a Limits,
     shader: &'static Shader,
-    plan: Plan,
+    pub(super) plan: Plan,
 }
 
 /// A padded copy of a picture: sides, and zeros before the first row and column.

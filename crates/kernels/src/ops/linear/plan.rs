@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::super::bound::{BLOCK, BLOCK_LANES, Bound, allowed, bound, bound_to, dimension, fits, flat, lanes, scaled};
+use super::super::gemm;
 use super::super::slots::slot;
 use super::direct::Direct;
 use super::{Linear, LinearParams, NAME, SHADER, Sides};
@@ -24,10 +25,15 @@ pub(super) fn plan(
 ) -> Result<Plan, PlanError> {
     let mut planner = Planner { linear, sides, limits, plan: Plan::default() };
     let naive = variant.name == "naive";
+    let member = gemm::find(variant.name);
     for rows in pieces(NAME, "w", sides.outputs, &[sides.inputs], limits)? {
         for samples in pieces(NAME, "a sample", sides.n, &[sides.inputs, sides.outputs], limits)? {
             if let Some(direct) = Direct::named(variant.name) {
                 planner.direct(direct, pass, &rows, &samples)?;
+                continue;
+            }
+            if let Some(member) = member {
+                planner.in_tiles(member, pass, &rows, &samples)?;
                 continue;
             }
             match pass {
@@ -42,10 +48,10 @@ pub(super) fn plan(
 }
 
 pub(super) struct Planner<'a> {
-    linear: &'a Linear,
+    pub(super) linear: &'a Linear,
     pub(super) sides: Sides,
-    limits: &'a Limits,
-    plan: Plan,
+    pub(super) limits: &'a Limits,
+    pub(super) plan: Plan,
 }
 
 impl Planner<'_> {
