@@ -204,7 +204,8 @@ fn resolve(placement: &Placement) -> Result<Vec<DeviceInfo>, Failure> {
 /// # Errors
 /// Where the driver refuses.
 pub fn open(device: &DeviceInfo, threads: usize) -> Result<Box<dyn Executor>, Failure> {
-    Ok(brigade_devices::open(device, &options(threads))?)
+    let options = OpenOptions { threads: Some(threads), ..OpenOptions::default() };
+    Ok(brigade_devices::open(device, &options)?)
 }
 
 /// The cores shared among the software adapters, at least one each.
