@@ -85,7 +85,7 @@ fn kernels(criterion: &mut Criterion) {
             bench.iter_batched(|| Random::new(7), |mut random| (entry.generate)(&mut random), BatchSize::SmallInput);
         });
         group.bench_function(format!("text of {}", entry.name), |bench| {
-            bench.iter(|| entry.shader.source(&[]).unwrap())
+            bench.iter(|| entry.shader.source(&[]).unwrap());
         });
     }
     group.finish();

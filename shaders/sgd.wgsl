@@ -1,5 +1,5 @@
-// d = gradient_unscale · dw + weight_decay · w; v = momentum · v + fresh · d; w -= learning_rate · (d + momentum · v with Nesterov, else
-// v); dw = 0. A workgroup takes 1024 elements in a row, so that neighbouring lanes read neighbours.
+// d = gradient_unscale · dw + weight_decay · w; v = momentum · v + fresh · d; w -= learning_rate · (d + momentum · v
+// with Nesterov, else v); dw = 0. A workgroup takes 1024 elements in a row, so that neighbouring lanes read neighbours.
 
 struct SgdParams {
     elements: u32,

@@ -1,5 +1,4 @@
-// d = dw + weight_decay · w; v = momentum · v + fresh · d; w -= learning_rate · (d + momentum · v with Nesterov, else
-// v); dw = 0. As sgd.wgsl, four elements at a time. A workgroup takes 4096 elements in a row.
+// As sgd.wgsl, four elements at a time. A workgroup takes 4096 elements in a row.
 
 struct SgdParams {
     elements: u32,
@@ -25,11 +24,12 @@ fn update(
     // Read once: a driver must assume that a store could change them.
     let given = params;
     let learning_rate = scalars.learning_rate;
+    let unscale = scalars.gradient_unscale;
     let first = flat_workgroup(group, groups) * 1024u + lane;
     let end = min(first + 1024u, given.elements / 4u);
     for (var i = first; i < end; i += 256u) {
         let weight = w[i];
-        let gradient = dw[i] + given.weight_decay * weight;
+        let gradient = unscale * dw[i] + given.weight_decay * weight;
         let velocity = given.momentum * v[i] + given.fresh * gradient;
         let step = select(velocity, gradient + given.momentum * velocity, given.nesterov != 0u);
         w[i] = weight - learning_rate * step;

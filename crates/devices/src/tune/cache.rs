@@ -265,7 +265,7 @@ mod tests {
             String::new(),
             "null".into(),
             "\u{0}\u{1}".into(),
-            whole[..whole.len() / 2].into(),
+            whole.chars().take(whole.len() / 2).collect(),
             whole.replace("\"format\": 1", "\"format\": 999"),
             whole.replace("\"backend\": \"reference\"", "\"backend\": \"vulkan\""),
             whole.replace("\"samples\": 8", "\"samples\": -8"),

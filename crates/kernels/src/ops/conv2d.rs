@@ -390,9 +390,12 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
 }
 
 fn generate(random: &mut Random) -> Case {
+    // Most networks neither step nor dilate; some variants are for these alone.
+    let (most_stride, most_dilation) = (if random.chance(0.4) { 1 } else { 4 }, if random.chance(0.5) { 1 } else { 3 });
     let mut axis = |kernel_most: usize, input_most: usize| {
         let kernel = random.integer(1, kernel_most);
-        let [stride, padding, dilation] = [random.integer(1, 4), random.integer(0, 4), random.integer(1, 3)];
+        let stride = random.integer(1, most_stride);
+        let [padding, dilation] = [random.integer(0, 4), random.integer(1, most_dilation)];
         let least = (dilation * (kernel - 1) + 1).saturating_sub(2 * padding).max(1);
         (kernel, stride, padding, dilation, random.integer(least, least + input_most))
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use brigade_devices::Task;
+use brigade_devices::{Slice, Task};
 use brigade_kernels::{Operation, Pass, Problem, Shape};
 
 use super::programs::Block;
@@ -23,7 +23,10 @@ impl Block {
             let Shape { c, h, w } = last.output;
             task(loss, Pass::Forward, samples, Shape::vector(c * h * w))
         });
-        let parameters: usize = self.layers.iter().map(Layer::parameter_elements).sum();
+        // As the layout packs them: each starts aligned, so that vectors divide the whole.
+        let named = self.layers.iter().flat_map(Layer::named_parameters);
+        let sizes = named.filter_map(|(_, parameter)| parameter.elements().ok());
+        let parameters: usize = sizes.map(|elements| elements.next_multiple_of(Slice::ALIGNMENT)).sum();
         let update = (parameters > 0).then(|| task(&self.optimiser, Pass::Update, 1, Shape::vector(parameters)));
         let all = forward.chain(backward).chain(loss).chain(update);
         all.filter(|task| !task.operation.tensors(task.pass).is_empty()).collect()
