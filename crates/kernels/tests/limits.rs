@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use brigade_kernels::ops::find;
-use brigade_kernels::{Access, Limits, Operation, Pass, Problem, Shape, Tensor, Variant};
+use brigade_kernels::{Access, Limits, Operation, Pass, PlanError, Problem, Shape, Tensor, Variant};
 use serde_json::json;
 
 fn variants(operation: &dyn Operation) -> Vec<(Pass, Variant)> {
@@ -36,4 +36,18 @@ fn what_no_split_can_help_is_an_error_that_says_so() {
     let error = linear.plan(Pass::Forward, &variant, problem, &Limits::PORTABLE).unwrap_err();
     let wanted = "linear: one binding of w needs 268435708 bytes, and this adapter allows 134217728 bytes";
     assert_eq!(error.to_string(), wanted);
+}
+
+#[test]
+fn pictures_with_more_tiles_than_a_shader_can_tell_apart_are_left_to_other_variants() {
+    let attributes = json!({"out_channels": 1, "kernel": 3, "padding": 1});
+    let conv = (find("conv2d").unwrap().from_attributes)(&attributes).unwrap();
+    let problem = Problem { n: 1, input: Shape::new(1, 2900, 2900) };
+    let plan = |name: &str| {
+        let variant = conv.variants(Pass::Forward).into_iter().find(|variant| variant.name == name).unwrap();
+        conv.plan(Pass::Forward, &variant, problem, &Limits::PORTABLE)
+    };
+    let error = plan("direct-16x2x4").unwrap_err();
+    assert!(matches!(error, PlanError::Unsuited { .. }), "{error}");
+    assert!(plan("naive").is_ok());
 }

@@ -179,7 +179,12 @@ impl Planner<'_> {
         copied: Copied,
     ) -> Result<Vec<Range<usize>>, PlanError> {
         let fitting = self.samples(copied.elements())?;
-        let most = (MOST_TILES / direct.tiles(geometry)).max(1);
+        let tiles = direct.tiles(geometry);
+        let most = MOST_TILES / tiles;
+        if most == 0 {
+            let why = format!("{tiles} tiles of one sample are more than the {MOST_TILES} it can tell apart");
+            return Err(PlanError::Unsuited { operation: NAME, variant: direct.name, why });
+        }
         Ok(fitting.into_iter().flat_map(|range| every(range, most)).collect())
     }
 
