@@ -2,6 +2,7 @@
 
 mod batch;
 mod checkpoint;
+mod data_parallel;
 mod error;
 mod feeder;
 mod link;
@@ -18,6 +19,7 @@ mod train;
 
 pub use batch::{Batches, Samples, microbatches};
 pub use checkpoint::{Checkpoint, CheckpointError, Manifest, Store, Values, read_tensors, write_tensors};
+pub use data_parallel::{DataParallel, DataParallelOptions, DataParallelReport, WorkerReport};
 pub use error::PipelineError;
 pub use link::{Message, Payload, Tag};
 pub use pipeline::{Metrics, Optimiser, Pipeline, PipelineOptions, Stretch, StretchReport};

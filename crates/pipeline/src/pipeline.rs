@@ -83,6 +83,14 @@ impl Metrics {
         self.correct as f64 / self.samples.max(1) as f64
     }
 
+    /// From what the loss leaves: the losses of `samples` samples, then for each whether its answer was right.
+    pub(crate) fn read(samples: usize, bytes: &[u8]) -> Self {
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[..8 * samples]);
+        let (losses, correct) = values.split_at(samples);
+        let loss_sum = losses.iter().map(|&loss| f64::from(loss)).sum();
+        Self { samples, loss_sum, correct: correct.iter().filter(|&&right| right > 0.5).count() }
+    }
+
     pub(crate) fn add(&mut self, other: Self) {
         self.samples += other.samples;
         self.loss_sum += other.loss_sum;
@@ -420,6 +428,7 @@ fn build_stages(
             let stage = StageOptions {
                 index,
                 last: index + 1 == count,
+                updates: true,
                 sets: schedule.warmup(index, options.microbatches),
                 samples,
                 // Two being computed, those in the link, and the one that the receiver is copying.

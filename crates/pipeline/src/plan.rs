@@ -160,6 +160,7 @@ impl Planner<'_> {
             sets,
             buffer_elements: usize::try_from(buffer_bytes / 4).unwrap_or(usize::MAX),
             last: stage + 1 == self.schedule.stages,
+            updates: true,
         };
         let layout = Layout::new(self.model, range.clone(), extent)?;
         let layers: Vec<LayerPlan> = range.clone().map(|index| self.layer(index)).collect();

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use brigade_devices::{Completion, DeviceError, Executor, ProgramId, Ticket};
+use brigade_devices::{Completion, DeviceError, Executor, ProgramId, Slice, Ticket};
 use brigade_kernels::{Operation, Scalars, Tensor};
 
 use super::buffers::Buffers;
@@ -24,6 +24,8 @@ pub(crate) struct StageOptions {
     pub(crate) index: usize,
     /// Whether it computes the loss.
     pub(crate) last: bool,
+    /// Whether it updates its weights itself.
+    pub(crate) updates: bool,
     /// Activation sets.
     pub(crate) sets: usize,
     /// Most samples of a microbatch.
@@ -77,6 +79,7 @@ impl Stage {
             sets: options.sets,
             buffer_elements: usize::try_from(executor.info().limits.buffer_bytes / 4).unwrap_or(usize::MAX),
             last: options.last,
+            updates: options.updates,
         };
         let layout = Layout::new(model, range.clone(), extent).map_err(PipelineError::Shape)?;
         let buffers = Buffers::allocate(layout, executor.as_mut()).map_err(on_device)?;
@@ -100,7 +103,8 @@ impl Stage {
         let first = range.clone().flat_map(|index| model.initial_values(index, self.seed));
         let values: Vec<Vec<f32>> = first.collect();
         for (index, weights) in values.iter().enumerate() {
-            self.write(index, Tensor::W, weights)?;
+            let slice = self.buffers.parameter(&self.buffers.layout.parameters[index], Tensor::W);
+            self.write(slice, weights)?;
         }
         Ok(())
     }
@@ -108,6 +112,11 @@ impl Stage {
     /// The executor, for what it says of itself.
     pub(crate) fn executor(&self) -> &dyn Executor {
         self.executor.as_ref()
+    }
+
+    /// Where the stage's parameters lie.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.buffers.layout
     }
 
     /// Activation sets of the stage.
@@ -164,19 +173,24 @@ impl Stage {
     }
 
     fn submit(&mut self, key: Key, scalars: Scalars, parts: &[&[u8]]) -> Result<Ticket, PipelineError> {
-        let stage = self.index;
-        self.try_submit(key, scalars, parts).map_err(|source| PipelineError::Device { stage, source })
+        let scalars = scalars.to_bytes();
+        let parts: Vec<&[u8]> = std::iter::once(&scalars[..]).chain(parts.iter().copied()).collect();
+        self.submit_plain(key, &parts)
     }
 
-    fn try_submit(&mut self, key: Key, scalars: Scalars, parts: &[&[u8]]) -> Result<Ticket, DeviceError> {
+    /// Submits a program whose upload slot takes `parts` back to back.
+    pub(super) fn submit_plain(&mut self, key: Key, parts: &[&[u8]]) -> Result<Ticket, PipelineError> {
+        let stage = self.index;
+        self.try_submit(key, parts).map_err(|source| PipelineError::Device { stage, source })
+    }
+
+    fn try_submit(&mut self, key: Key, parts: &[&[u8]]) -> Result<Ticket, DeviceError> {
         let program = match self.programs.get(&key) {
             Some(&program) => program,
             None => self.prepare(key)?,
         };
         let mut upload = self.executor.upload(program)?;
-        let scalars = scalars.to_bytes();
-        upload.write(0, &scalars);
-        let mut offset = scalars.len();
+        let mut offset = 0;
         for part in parts {
             upload.write(offset, part);
             offset += part.len();
@@ -192,16 +206,16 @@ impl Stage {
 
     /// Reads every parameter with its momentum, in the order of the layers.
     pub(crate) fn parameters(&mut self) -> Result<Vec<Parameter>, PipelineError> {
-        let mut read = |index: usize, tensor: Tensor| -> Result<Vec<f32>, PipelineError> {
-            let slice = self.buffers.parameter(&self.buffers.layout.parameters[index], tensor);
+        let mut read = |slice: Slice| -> Result<Vec<f32>, PipelineError> {
             let bytes = self.executor.read(slice);
             let bytes = bytes.map_err(|source| PipelineError::Device { stage: self.index, source })?;
             Ok(bytemuck::pod_collect_to_vec(&bytes))
         };
-        let placed = self.buffers.layout.parameters.iter().enumerate();
+        let placed = self.buffers.layout.parameters.iter();
         placed
-            .map(|(index, placed)| {
-                let (weights, momentum) = (read(index, Tensor::W)?, read(index, Tensor::V)?);
+            .map(|placed| {
+                let weights = read(self.buffers.parameter(placed, Tensor::W))?;
+                let momentum = self.buffers.momentum(placed).map_or_else(|| Ok(Vec::new()), &mut read)?;
                 Ok(Parameter { name: placed.name.clone(), dims: placed.dims.clone(), weights, momentum })
             })
             .collect()
@@ -210,17 +224,16 @@ impl Stage {
     /// Overwrites the parameters that are named, with their momentum.
     pub(crate) fn set_parameters(&mut self, parameters: &[Parameter]) -> Result<(), PipelineError> {
         for index in 0..self.buffers.layout.parameters.len() {
-            let name = &self.buffers.layout.parameters[index].name;
-            if let Some(parameter) = parameters.iter().find(|parameter| parameter.name == *name) {
-                self.write(index, Tensor::W, &parameter.weights)?;
-                self.write(index, Tensor::V, &parameter.momentum)?;
-            }
+            let placed = &self.buffers.layout.parameters[index];
+            let Some(parameter) = parameters.iter().find(|parameter| parameter.name == placed.name) else { continue };
+            let (weights, momentum) = (self.buffers.parameter(placed, Tensor::W), self.buffers.momentum(placed));
+            self.write(weights, &parameter.weights)?;
+            momentum.map_or(Ok(()), |slice| self.write(slice, &parameter.momentum))?;
         }
         Ok(())
     }
 
-    fn write(&mut self, index: usize, tensor: Tensor, values: &[f32]) -> Result<(), PipelineError> {
-        let slice = self.buffers.parameter(&self.buffers.layout.parameters[index], tensor);
+    fn write(&mut self, slice: Slice, values: &[f32]) -> Result<(), PipelineError> {
         let written = self.executor.write(slice, bytemuck::cast_slice(values));
         written.map_err(|source| PipelineError::Device { stage: self.index, source })
     }

@@ -54,22 +54,30 @@ impl Buffers {
         self.layout.loss.map(|[_, metrics]| self.whole(metrics, 2 * samples))
     }
 
-    /// A parameter's weights, or its momentum.
+    /// A parameter's weights or gradients.
     pub(crate) fn parameter(&self, parameter: &PlacedParameter, tensor: Tensor) -> Slice {
         let group = self.layout.groups[parameter.group];
         let buffer = match tensor {
             Tensor::Dw | Tensor::Db => group.gradients,
-            Tensor::V => group.momentum,
             _ => group.weights,
         };
         Slice { buffer: self.shared[buffer], start: parameter.start, elements: parameter.elements }
     }
 
+    /// A parameter's momentum, where the stage keeps it.
+    pub(crate) fn momentum(&self, parameter: &PlacedParameter) -> Option<Slice> {
+        let buffer = self.shared[self.layout.groups[parameter.group].momentum?];
+        Some(Slice { buffer, start: parameter.start, elements: parameter.elements })
+    }
+
     /// Weights, gradients and momentum of one flat group.
-    pub(crate) fn group(&self, index: usize) -> [(Tensor, Slice); 3] {
+    pub(crate) fn group(&self, index: usize) -> impl Iterator<Item = (Tensor, Slice)> {
         let group = self.layout.groups[index];
-        [(Tensor::W, group.weights), (Tensor::Dw, group.gradients), (Tensor::V, group.momentum)]
-            .map(|(tensor, buffer)| (tensor, self.whole(buffer, group.elements)))
+        let momentum = group.momentum.map(|buffer| (Tensor::V, buffer));
+        [(Tensor::W, group.weights), (Tensor::Dw, group.gradients)]
+            .into_iter()
+            .chain(momentum)
+            .map(move |(tensor, buffer)| (tensor, self.whole(buffer, group.elements)))
     }
 
     /// Where `tensor` of layer `l` is, for a problem on activation set `set`.

@@ -47,7 +47,8 @@ pub(crate) struct Group {
     /// Indices into `Layout::shared`.
     pub(crate) weights: usize,
     pub(crate) gradients: usize,
-    pub(crate) momentum: usize,
+    /// Absent where the update happens elsewhere.
+    pub(crate) momentum: Option<usize>,
 }
 
 /// Every buffer of one stage.
@@ -83,6 +84,8 @@ pub(crate) struct Extent {
     pub(crate) buffer_elements: usize,
     /// Whether the loss is computed here.
     pub(crate) last: bool,
+    /// Whether the weights are updated here, and momentum is kept.
+    pub(crate) updates: bool,
 }
 
 impl Layout {
@@ -103,7 +106,7 @@ impl Layout {
         };
         layout.place_activations(layers, extent)?;
         layout.place_gradients(layers, extent.samples)?;
-        layout.place_parameters(layers, extent.buffer_elements)?;
+        layout.place_parameters(layers, extent)?;
         layout.scalars = layout.share(Purpose::Small, Scalars::ELEMENTS);
         layout.loss = extent
             .last
@@ -172,13 +175,13 @@ impl Layout {
     }
 
     /// Packs the parameters into as few flat groups as the largest buffer allows, each start aligned.
-    fn place_parameters(&mut self, layers: &[Layer], buffer_elements: usize) -> Result<(), ShapeError> {
+    fn place_parameters(&mut self, layers: &[Layer], extent: Extent) -> Result<(), ShapeError> {
         let mut sizes: Vec<usize> = Vec::new();
         for (layer, of) in layers.iter().enumerate() {
             for (name, parameter) in of.named_parameters() {
                 let elements = parameter.elements()?;
                 let padded = elements.next_multiple_of(Slice::ALIGNMENT);
-                if sizes.last().is_none_or(|&size| size + padded > buffer_elements) {
+                if sizes.last().is_none_or(|&size| size + padded > extent.buffer_elements) {
                     sizes.push(0);
                 }
                 let group = sizes.len() - 1;
@@ -190,7 +193,7 @@ impl Layout {
         for elements in sizes {
             let weights = self.share(Purpose::Weights, elements);
             let gradients = self.share(Purpose::Gradients, elements);
-            let momentum = self.share(Purpose::Optimiser, elements);
+            let momentum = extent.updates.then(|| self.share(Purpose::Optimiser, elements));
             self.groups.push(Group { elements, weights, gradients, momentum });
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 mod block;
 pub(crate) mod buffers;
+pub(crate) mod exchange;
 pub(crate) mod layout;
 mod programs;
 mod tasks;

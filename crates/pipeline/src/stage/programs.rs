@@ -7,6 +7,7 @@ use brigade_devices::{Command, Program, Run, Slice};
 use brigade_kernels::{Operation, Pass, Problem, Shape, Tensor};
 
 use super::buffers::Buffers;
+use super::exchange::Piece;
 use crate::model::{Layer, Sequential};
 
 /// A program that a stage prepares once and submits many times.
@@ -20,6 +21,10 @@ pub(crate) enum Key {
     Evaluate { samples: usize },
     /// New weights.
     Update,
+    /// Sends a piece of a parameter's gradients to the host.
+    SendGradients(Piece),
+    /// Takes a piece of a parameter's weights from the host, and clears its gradients.
+    ReceiveWeights(Piece),
 }
 
 /// A stage's layers and what is around them.
@@ -59,6 +64,8 @@ impl Block {
             Key::Backward { set, samples } => self.backward(set, samples, buffers),
             Key::Evaluate { samples } => self.evaluate(samples, buffers),
             Key::Update => self.update(buffers),
+            Key::SendGradients(piece) => piece.send_gradients(buffers),
+            Key::ReceiveWeights(piece) => piece.receive_weights(buffers),
         }
     }
 
@@ -111,7 +118,7 @@ impl Block {
     fn update(&self, buffers: &Buffers) -> Program {
         let run = |index: usize| {
             let tensors: Vec<(Tensor, Slice)> =
-                buffers.group(index).into_iter().chain([(Tensor::Scalars, buffers.scalars())]).collect();
+                buffers.group(index).chain([(Tensor::Scalars, buffers.scalars())]).collect();
             let problem = Problem { n: 1, input: Shape::vector(tensors[0].1.elements) };
             Command::Run(Run { operation: Arc::clone(&self.optimiser), pass: Pass::Update, problem, tensors })
         };

@@ -74,7 +74,8 @@ mod tests {
             let end = model.layers.len();
             for range in [0..end, 0..3, 3..6, 6..end] {
                 let block = Block::new(&model, range.clone(), &loss, &optimiser);
-                let extent = Extent { samples: 3, sets: 1, buffer_elements: 1 << 28, last: range.end == end };
+                let last = range.end == end;
+                let extent = Extent { samples: 3, sets: 1, buffer_elements: 1 << 28, last, updates: true };
                 let layout = Layout::new(&model, range.clone(), extent).unwrap();
                 let buffers = Buffers::allocate(layout, &mut ReferenceExecutor::new()).unwrap();
                 let tasks = block.tasks(3);

@@ -12,11 +12,11 @@ use brigade_devices::Ticket;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Parameter, Stage};
-use crate::PipelineError;
 use crate::link::{Ends, Message, Payload, Sender, Tag};
 use crate::report::{Record, StageReport};
 use crate::schedule::{Action, Schedule, Verb};
 use crate::train::LearningRate;
+use crate::{Metrics, PipelineError};
 
 /// Submissions in flight.
 const IN_FLIGHT: usize = 2;
@@ -338,10 +338,7 @@ impl Worker {
         let (Some(tag), Some(download)) = (done.tag, completion.download) else { return Ok(()) };
         let tag = Tag { cycle: done.cycle, ..tag };
         if self.ends.to_next.is_none() && (done.evaluation || done.action.verb == Verb::Backward) {
-            let metrics: Vec<f32> = bytemuck::pod_collect_to_vec(&download[..8 * tag.samples]);
-            let (losses, correct) = metrics.split_at(tag.samples);
-            let loss_sum = losses.iter().map(|&loss| f64::from(loss)).sum();
-            let correct = correct.iter().filter(|&&right| right > 0.5).count();
+            let Metrics { samples: _, loss_sum, correct } = Metrics::read(tag.samples, &download);
             self.tell(Event::Metrics { samples: tag.samples, loss_sum, correct });
         }
         self.send(done.action, tag, download).await
