@@ -18,7 +18,6 @@
 {% set WINDOW = (ROWS - 1) * STRIDE_H + TAPS_H %}
 {% set COMPONENTS = "xyzw" %}
 
-@group(0) @binding(4) var<storage, read_write> result_vectors: array<vec4<f32>>;
 @group(0) @binding(15) var<storage, read_write> packed_weights: array<f32>;
 
 // Weights in the order in which the loops below read them: for OUT_CHANNELS channels of the result, each source
@@ -48,42 +47,6 @@ fn pack_rows(
         value = w[params.w_skip + c * params.w_source + channel * params.w_result + r * params.w_row + s];
     }
     packed_weights[i] = value;
-}
-
-fn bias_at(channel: u32) -> f32 {
-    if params.has_bias != 0u && channel < params.result_count {
-        return b[params.b_skip + channel];
-    }
-    return 0.0;
-}
-
-{% if not ALIGNED %}
-fn put_at(at: u32, inside: bool, value: f32) {
-    if inside {
-        if params.accumulate != 0u {
-            result[at] += value;
-        } else {
-            result[at] = value;
-        }
-    }
-}
-
-{% endif %}
-// Four results of a row.
-fn put_vector(at: u32, left: u32, value: vec4<f32>) {
-    {% if ALIGNED %}
-    if left > 0u {
-        if params.accumulate != 0u {
-            result_vectors[at / 4u] += value;
-        } else {
-            result_vectors[at / 4u] = value;
-        }
-    }
-    {% else %}
-    {% for i in range(4) %}
-    put_at(at + {{ i }}u, left > {{ i }}u, value.{{ COMPONENTS[i] }});
-    {% endfor %}
-    {% endif %}
 }
 
 {% macro weight(index) -%}

@@ -14,6 +14,7 @@ mod plan;
 mod reference;
 mod tiles;
 mod weight;
+mod winograd;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -327,7 +328,8 @@ impl Operation for Conv2d {
         let requires = Requirements { subgroup_min: 8, software: true, ..Requirements::PORTABLE };
         let correlates = matches!(pass, Pass::Forward | Pass::BackwardInput);
         let broadcast = correlates.then_some(Variant { name: "broadcast", pass, requires });
-        let software = direct::Direct::variants(self, pass).chain(broadcast);
+        let winograd = winograd::Winograd::variants(self, pass);
+        let software = direct::Direct::variants(self, pass).chain(winograd).chain(broadcast);
         software.chain(gemm::variants(pass)).chain(everywhere).collect()
     }
 
@@ -390,10 +392,12 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
 }
 
 fn generate(random: &mut Random) -> Case {
-    // Most networks neither step nor dilate; some variants are for these alone.
-    let (most_stride, most_dilation) = (if random.chance(0.4) { 1 } else { 4 }, if random.chance(0.5) { 1 } else { 3 });
+    // Most networks neither step nor dilate, and most filters are of 3 × 3; some variants are for these alone.
+    let common = random.chance(0.25);
+    let most_stride = if common || random.chance(0.4) { 1 } else { 4 };
+    let most_dilation = if common || random.chance(0.5) { 1 } else { 3 };
     let mut axis = |kernel_most: usize, input_most: usize| {
-        let kernel = random.integer(1, kernel_most);
+        let kernel = if common { 3 } else { random.integer(1, kernel_most) };
         let stride = random.integer(1, most_stride);
         let [padding, dilation] = [random.integer(0, 4), random.integer(1, most_dilation)];
         let least = (dilation * (kernel - 1) + 1).saturating_sub(2 * padding).max(1);

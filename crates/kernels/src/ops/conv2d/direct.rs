@@ -26,6 +26,7 @@ static SHADER: Shader = Shader {
     parts: &[
         include_str!("../../../shaders/shared/index.wgsl"),
         include_str!("../../../shaders/conv2d/params.wgsl"),
+        include_str!("../../../shaders/conv2d/put.wgsl"),
         include_str!("../../../shaders/conv2d/direct.wgsl"),
     ],
     uniform: Conv2dParams::LAYOUT,

@@ -12,6 +12,7 @@ use super::super::gemm;
 use super::super::slots::slot;
 use super::direct::Direct;
 use super::phase::{Phase, phases};
+use super::winograd::Winograd;
 use super::{BROADCAST, Conv2d, Conv2dParams, NAME, SHADER, Sides};
 use crate::{
     Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Shader, Tensor, Variant, pieces, workgroups,
@@ -45,6 +46,14 @@ pub(super) fn plan(
             Pass::BackwardInput => planner.backward_input_direct(direct)?,
             Pass::BackwardWeight => planner.backward_weight_direct(direct)?,
             Pass::Update => {}
+        }
+        return Ok(planner.plan);
+    }
+    if let Some(winograd) = Winograd::named(variant.name) {
+        match pass {
+            Pass::Forward => planner.forward_winograd(winograd)?,
+            Pass::BackwardInput => planner.backward_input_winograd(winograd)?,
+            Pass::BackwardWeight | Pass::Update => {}
         }
         return Ok(planner.plan);
     }
