@@ -1,4 +1,4 @@
-.PHONY: help train test lint docs bench clean
+.PHONY: help train test faults lint docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -9,15 +9,22 @@ train: ## train the example across the adapters that are here
 
 test: ## run every test, on two software adapters and any GPU
 	scripts/setup test
-	cargo nextest run --release --workspace
+	cargo nextest run --release --workspace --features faults
 	cargo test --release --doc --workspace
+
+faults: ## try every fault of tests/faults/rows.txt, a line for each
+	scripts/setup test
+	scripts/faults
 
 lint: ## check formatting, lints and documentation
 	cargo fmt --all --check
 	rustfmt --edition 2024 --check $$(git ls-files "crates/kernels/src/ops/*.rs")
 	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --workspace --all-targets --features faults -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --workspace
 	cargo run --release -- docs --check
+	@# What users get has no fault points.
+	! grep -aq BRIGADE_FAULT target/release/brigade
 
 docs: ## regenerate the generated parts of docs/
 	cargo run --release -- docs

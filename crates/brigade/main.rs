@@ -44,7 +44,10 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,wgpu=error,wgpu_hal=error,wgpu_core=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match run(Cli::parse().command) {
+    let outcome = run(Cli::parse().command);
+    #[cfg(feature = "faults")]
+    brigade_devices::fault::write_counts();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("brigade: {failure}");

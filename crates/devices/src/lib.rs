@@ -6,6 +6,7 @@ mod convert;
 mod door;
 mod error;
 mod executor;
+pub mod fault;
 mod gpu;
 mod info;
 mod ledger;
