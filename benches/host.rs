@@ -22,7 +22,7 @@ fn schedules(criterion: &mut Criterion) {
         group.bench_function(format!("rows of {kind}"), |bench| {
             bench.iter(|| (0..STAGES).map(|stage| schedule.row(stage, &steps).len()).sum::<usize>());
         });
-        let durations = [Durations { forward: 1.0, backward: 2.0, update: 0.1 }; STAGES];
+        let durations = [Durations::whole(1.0, 2.0, 0.1); STAGES];
         group.bench_function(format!("simulation of {kind}"), |bench| {
             bench.iter(|| {
                 simulate(&schedule, &steps, &durations, 0.1, |link| schedule.capacity(link, 4)).unwrap().makespan()

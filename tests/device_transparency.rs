@@ -12,7 +12,7 @@ fn bits_do_not_depend_on_the_stages(name: &str) {
     let mut batches = samples(&model, 6, 5);
     batches.extend(samples(&model, 5, 1));
     let (wanted, _) = trained(&mut pipeline(&[name], &[0], Schedule::OneForwardOneBackward, 6, 4), &batches);
-    for schedule in [Schedule::OneForwardOneBackward, Schedule::GPipe] {
+    for schedule in [Schedule::OneForwardOneBackward, Schedule::GPipe, Schedule::ZeroBubble] {
         for starts in [&[0, 4][..], &[0, 2, 4, 7]] {
             let (got, _) = trained(&mut pipeline(&[name], starts, schedule, 6, 4), &batches);
             assert_same_bits(&got, &wanted);

@@ -429,7 +429,8 @@ fn build_stages(
                 index,
                 last: index + 1 == count,
                 updates: true,
-                sets: schedule.warmup(index, options.microbatches),
+                sets: schedule.activation_sets(index, options.microbatches),
+                splits: schedule.kind.splits(),
                 samples,
                 // Two being computed, those in the link, and the one that the receiver is copying.
                 depth: held_by_links + 3,

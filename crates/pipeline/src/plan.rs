@@ -154,12 +154,13 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn stage(&self, stage: usize, range: &Range<usize>) -> Result<StagePlan, ShapeError> {
         let PlanOptions { batch, microbatches: count, buffer_bytes, .. } = self.options;
-        let sets = self.schedule.warmup(stage, count);
+        let sets = self.schedule.activation_sets(stage, count);
         let extent = Extent {
             samples: microbatches(batch, count).first().map_or(0, ExactSizeIterator::len),
             sets,
             buffer_elements: usize::try_from(buffer_bytes / 4).unwrap_or(usize::MAX),
             last: stage + 1 == self.schedule.stages,
+            splits: self.schedule.kind.splits(),
             updates: true,
         };
         let layout = Layout::new(self.model, range.clone(), extent)?;

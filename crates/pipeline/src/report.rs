@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use brigade_devices::{Completion, Counts, LapKernel, Purpose};
 
-use crate::schedule::{Action, Verb};
+use crate::schedule::{Action, Durations, Verb};
 
 /// One action as it happened.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +48,12 @@ pub struct StageReport {
     pub stage: usize,
     /// Forwards.
     pub forward: Tally,
-    /// Backwards.
+    /// Backwards, where they are whole.
     pub backward: Tally,
+    /// Gradients of the input, where backwards are split.
+    pub input_gradient: Tally,
+    /// Gradients of the weights, where backwards are split.
+    pub weight_gradient: Tally,
     /// Updates.
     pub update: Tally,
     /// Time spent waiting for a neighbour's message with nothing in flight.
@@ -80,6 +84,8 @@ impl StageReport {
             stage,
             forward: Tally::default(),
             backward: Tally::default(),
+            input_gradient: Tally::default(),
+            weight_gradient: Tally::default(),
             update: Tally::default(),
             waited: Duration::ZERO,
             elapsed: Duration::ZERO,
@@ -95,13 +101,40 @@ impl StageReport {
     }
 
     pub(crate) fn count(&mut self, verb: Verb, time: Duration) {
-        let tally = match verb {
+        self.tally_mut(verb).add(Tally { count: 1, time });
+    }
+
+    /// The actions of one verb.
+    pub const fn tally(&self, verb: Verb) -> Tally {
+        match verb {
+            Verb::Forward => self.forward,
+            Verb::Backward => self.backward,
+            Verb::InputGradient => self.input_gradient,
+            Verb::WeightGradient => self.weight_gradient,
+            Verb::Update => self.update,
+        }
+    }
+
+    const fn tally_mut(&mut self, verb: Verb) -> &mut Tally {
+        match verb {
             Verb::Forward => &mut self.forward,
             Verb::Backward => &mut self.backward,
+            Verb::InputGradient => &mut self.input_gradient,
+            Verb::WeightGradient => &mut self.weight_gradient,
             Verb::Update => &mut self.update,
-        };
-        tally.count += 1;
-        tally.time += time;
+        }
+    }
+
+    /// Mean seconds of each action on the device, as the simulator takes them.
+    pub fn durations(&self) -> Durations {
+        let mean = |verb| self.tally(verb).mean_seconds();
+        Durations {
+            forward: mean(Verb::Forward),
+            backward: mean(Verb::Backward),
+            input_gradient: mean(Verb::InputGradient),
+            weight_gradient: mean(Verb::WeightGradient),
+            update: mean(Verb::Update),
+        }
     }
 
     pub(crate) fn note(&mut self, completion: &Completion) {
@@ -118,15 +151,13 @@ impl StageReport {
 
     /// Time on the device.
     pub fn busy(&self) -> Duration {
-        self.forward.time + self.backward.time + self.update.time
+        Verb::ALL.into_iter().map(|verb| self.tally(verb).time).sum()
     }
 
     /// Adds the counts of a later segment of the same stage.
     pub fn absorb(&mut self, later: Self) {
-        for (mine, theirs) in
-            [(&mut self.forward, later.forward), (&mut self.backward, later.backward), (&mut self.update, later.update)]
-        {
-            mine.add(theirs);
+        for verb in Verb::ALL {
+            self.tally_mut(verb).add(later.tally(verb));
         }
         self.waited += later.waited;
         self.elapsed += later.elapsed;

@@ -208,6 +208,7 @@ fn replica(
     let stage = StageOptions {
         index,
         last: true,
+        splits: false,
         updates: false,
         sets: 1,
         samples: share,

@@ -32,12 +32,20 @@ pub enum Kind {
     /// One forward, one backward, then a flush (PipeDream-Flush, Narayanan et al. 2021).
     #[serde(rename = "1f1b")]
     OneForwardOneBackward,
+    /// As `1f1b`, with the gradients of the weights put off until the device has nothing more urgent to do (ZB-H1, Qi
+    /// et al. 2023).
+    ZeroBubble,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] =
-        [Self::LayerBlockWise, Self::OneForwardOneBackwardAsync, Self::GPipe, Self::OneForwardOneBackward];
+    pub const ALL: [Self; 5] = [
+        Self::LayerBlockWise,
+        Self::OneForwardOneBackwardAsync,
+        Self::GPipe,
+        Self::OneForwardOneBackward,
+        Self::ZeroBubble,
+    ];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -46,12 +54,18 @@ impl Kind {
             Self::OneForwardOneBackwardAsync => "1f1b-async",
             Self::GPipe => "gpipe",
             Self::OneForwardOneBackward => "1f1b",
+            Self::ZeroBubble => "zero-bubble",
         }
     }
 
     /// Whether every step ends with a flush, so that no weights are stale.
     pub const fn flushes(self) -> bool {
-        matches!(self, Self::GPipe | Self::OneForwardOneBackward)
+        matches!(self, Self::GPipe | Self::OneForwardOneBackward | Self::ZeroBubble)
+    }
+
+    /// Whether a backward is split into the gradient of the input and that of the weights.
+    pub const fn splits(self) -> bool {
+        matches!(self, Self::ZeroBubble)
     }
 
     /// Cycles that a transfer has to itself on each link.
@@ -94,8 +108,8 @@ impl Schedule {
         Self { kind, stages }
     }
 
-    /// Forwards that a stage runs before its first backward: the activation sets it holds at most. `microbatches`
-    /// is the largest number of microbatches in a step, which bounds the flushing kinds.
+    /// Forwards that a stage runs before its first backward. `microbatches` is the largest number of microbatches in
+    /// a step, which bounds the flushing kinds.
     ///
     /// warmup(s) = 1 + Σ over the links at or after s of (1 + slack).
     pub fn warmup(&self, stage: usize, microbatches: usize) -> usize {
@@ -104,8 +118,14 @@ impl Schedule {
         match self.kind {
             Kind::LayerBlockWise | Kind::OneForwardOneBackwardAsync => unbounded,
             Kind::GPipe => microbatches,
-            Kind::OneForwardOneBackward => unbounded.min(microbatches),
+            Kind::OneForwardOneBackward | Kind::ZeroBubble => unbounded.min(microbatches),
         }
+    }
+
+    /// Activation sets that a stage holds at most: from a microbatch's forward to the end of its backward. Putting
+    /// gradients of weights off, ZB-H1 lets every stage hold as many as the first one does under `1f1b`.
+    pub fn activation_sets(&self, stage: usize, microbatches: usize) -> usize {
+        if self.kind.splits() { self.warmup(0, microbatches) } else { self.warmup(stage, microbatches) }
     }
 
     /// Updates between a microbatch's forward and its own update, with one microbatch a step.
@@ -126,8 +146,14 @@ impl Schedule {
             let mut first = 0;
             let mut row = Vec::new();
             for (step, &count) in steps.iter().enumerate() {
-                let boundaries = [Boundary { step, last: first + count - 1 }];
-                alternate(self.warmup(stage, count), first..first + count, &boundaries, &mut row);
+                let (warmup, microbatches) = (self.warmup(stage, count), first..first + count);
+                if self.kind.splits() {
+                    put_off(warmup, stage, microbatches, &mut row);
+                    row.push(Action::update(step));
+                } else {
+                    let boundaries = [Boundary { step, last: first + count - 1 }];
+                    alternate(warmup, microbatches, &boundaries, &mut row);
+                }
                 first += count;
             }
             row
@@ -171,6 +197,23 @@ fn alternate(warmup: usize, microbatches: Range<usize>, boundaries: &[Boundary],
         }
         row.extend(forwards.next().map(Action::forward));
     }
+}
+
+/// `warmup` forwards, then the gradient of an input, that of the weights of the microbatch `lag` places before, and a
+/// forward in turn; then what is left of each. The later the stage, the further its weights wait, so that the gradients
+/// of inputs that the earlier ones wait for come first.
+fn put_off(warmup: usize, lag: usize, microbatches: Range<usize>, row: &mut Vec<Action>) {
+    let mut forwards = microbatches.clone();
+    let mut weights = microbatches.clone();
+    row.extend(forwards.by_ref().take(warmup).map(Action::forward));
+    for microbatch in microbatches.clone() {
+        row.push(Action::input_gradient(microbatch));
+        if microbatch - microbatches.start >= lag {
+            row.extend(weights.next().map(Action::weight_gradient));
+        }
+        row.extend(forwards.next().map(Action::forward));
+    }
+    row.extend(weights.map(Action::weight_gradient));
 }
 
 #[cfg(test)]

@@ -9,10 +9,33 @@ use super::{Action, Schedule, Verb};
 pub struct Durations {
     /// One forward.
     pub forward: f64,
-    /// One backward.
+    /// One backward, where it is not split.
     pub backward: f64,
+    /// One gradient of the input, where it is.
+    pub input_gradient: f64,
+    /// One gradient of the weights, where it is.
+    pub weight_gradient: f64,
     /// One update.
     pub update: f64,
+}
+
+impl Durations {
+    /// Of a backward that, where a schedule splits it, splits into halves.
+    pub const fn whole(forward: f64, backward: f64, update: f64) -> Self {
+        let half = backward / 2.0;
+        Self { forward, backward, input_gradient: half, weight_gradient: half, update }
+    }
+
+    /// Of one action.
+    pub const fn of(&self, verb: Verb) -> f64 {
+        match verb {
+            Verb::Forward => self.forward,
+            Verb::Backward => self.backward,
+            Verb::InputGradient => self.input_gradient,
+            Verb::WeightGradient => self.weight_gradient,
+            Verb::Update => self.update,
+        }
+    }
 }
 
 /// One action on the timeline.
@@ -37,6 +60,14 @@ impl Timeline {
     /// End of the last action.
     pub fn makespan(&self) -> f64 {
         self.rows.iter().flatten().map(|span| span.end).fold(0.0, f64::max)
+    }
+
+    /// Fraction of the devices' time in which they do nothing, 0 to 1. With M microbatches a step over P equal stages
+    /// it is (P − 1) / (M + P − 1) for `gpipe` and `1f1b` (Narayanan et al. 2021).
+    pub fn bubble(&self) -> f64 {
+        let busy: f64 = self.rows.iter().flatten().map(|span| span.end - span.start).sum();
+        let all = self.rows.len() as f64 * self.makespan();
+        if all > 0.0 { 1.0 - busy / all } else { 0.0 }
     }
 }
 
@@ -111,17 +142,19 @@ impl State {
         transfer: f64,
         capacity: &impl Fn(usize) -> usize,
     ) -> bool {
-        let (input, output, duration) = match action.verb {
+        let verb = action.verb;
+        let (input, output) = match verb {
             Verb::Forward => {
-                let input = (stage > 0).then(|| (stage - 1, Verb::Forward));
-                (input, (stage < last_stage).then_some((stage, stage)), durations.forward)
+                let input = (stage > 0).then(|| (stage - 1, verb));
+                (input, (stage < last_stage).then_some((stage, stage)))
             }
-            Verb::Backward => {
-                let input = (stage < last_stage).then(|| (stage + 1, Verb::Backward));
-                (input, (stage > 0).then(|| (stage, stage - 1)), durations.backward)
+            Verb::Backward | Verb::InputGradient => {
+                let input = (stage < last_stage).then(|| (stage + 1, verb));
+                (input, (stage > 0).then(|| (stage, stage - 1)))
             }
-            Verb::Update => (None, None, durations.update),
+            Verb::WeightGradient | Verb::Update => (None, None),
         };
+        let duration = durations.of(verb);
         let mut start = self.free_at[stage];
         if let Some(channel) = input {
             let position = self.taken.get(&channel).map_or(0, Vec::len);

@@ -3,7 +3,7 @@
 
 use super::*;
 
-const UNIT: Durations = Durations { forward: 1.0, backward: 1.0, update: 0.0 };
+const UNIT: Durations = Durations::whole(1.0, 1.0, 0.0);
 
 fn every_schedule() -> impl Iterator<Item = (Schedule, usize)> {
     Kind::ALL.into_iter().flat_map(|kind| {
@@ -20,6 +20,8 @@ fn rows_print_as_in_the_papers() {
     assert_eq!(print(Kind::OneForwardOneBackward, 0, &[4]), "F0 F1 F2 B0 F3 B1 B2 B3 U0");
     assert_eq!(print(Kind::GPipe, 2, &[2, 1]), "F0 F1 B0 B1 U0 F2 B2 U1");
     assert_eq!(print(Kind::LayerBlockWise, 1, &[1; 5]), "F0 F1 F2 B0 U0 F3 B1 U1 F4 B2 U2 B3 U3 B4 U4");
+    assert_eq!(print(Kind::ZeroBubble, 0, &[4]), "F0 F1 F2 I0 W0 F3 I1 W1 I2 W2 I3 W3 U0");
+    assert_eq!(print(Kind::ZeroBubble, 2, &[4]), "F0 I0 F1 I1 F2 I2 W0 F3 I3 W1 W2 W3 U0");
     assert_eq!(print(Kind::OneForwardOneBackwardAsync, 2, &[1; 3]), "F0 B0 U0 F1 B1 U1 F2 B2 U2");
 }
 
@@ -46,15 +48,19 @@ fn activation_sets_and_staleness_are_those_of_the_table() {
                 Kind::OneForwardOneBackwardAsync => p - s + 1,
                 Kind::GPipe => microbatches,
                 Kind::OneForwardOneBackward => microbatches.min(p - s + 1),
+                // The most that 1f1b holds, which is its first stage's; every stage may reach it.
+                Kind::ZeroBubble => microbatches.min(p),
             };
             let row = schedule.row(stage, &steps);
             assert_eq!(most_in_flight(&row), sets, "{schedule:?} stage {stage}");
-            assert_eq!(schedule.warmup(stage, microbatches), sets);
+            assert_eq!(schedule.activation_sets(stage, microbatches), sets);
+            let warmup = if schedule.kind == Kind::ZeroBubble { microbatches.min(p - s + 1) } else { sets };
+            assert_eq!(schedule.warmup(stage, microbatches), warmup);
             if microbatches == 1 || schedule.kind.flushes() {
                 let staleness = match schedule.kind {
                     Kind::LayerBlockWise => 2 * (p - s),
                     Kind::OneForwardOneBackwardAsync => p - s,
-                    Kind::GPipe | Kind::OneForwardOneBackward => 0,
+                    Kind::GPipe | Kind::OneForwardOneBackward | Kind::ZeroBubble => 0,
                 };
                 assert_eq!(measured_staleness(&row, microbatches), staleness, "{schedule:?} stage {stage}");
                 assert_eq!(schedule.staleness(stage), staleness);
@@ -63,15 +69,15 @@ fn activation_sets_and_staleness_are_those_of_the_table() {
     }
 }
 
-/// Most microbatches whose forward is done and whose backward is not.
+/// Most microbatches whose forward is done and whose backward, in all its parts, is not.
 fn most_in_flight(row: &[Action]) -> usize {
     let mut in_flight = 0usize;
     let mut most = 0;
     for action in row {
         match action.verb {
             Verb::Forward => in_flight += 1,
-            Verb::Backward => in_flight -= 1,
-            Verb::Update => {}
+            Verb::Backward | Verb::WeightGradient => in_flight -= 1,
+            Verb::InputGradient | Verb::Update => {}
         }
         most = most.max(in_flight);
     }
@@ -104,7 +110,7 @@ fn flushing_schedules_take_the_published_time() {
     for kind in [Kind::GPipe, Kind::OneForwardOneBackward] {
         for (p, m) in [(2, 4), (4, 8), (8, 16)] {
             let schedule = Schedule::new(kind, p);
-            let durations = vec![Durations { forward: 1.0, backward: 2.0, update: 0.0 }; p];
+            let durations = vec![Durations::whole(1.0, 2.0, 0.0); p];
             let run = simulate(&schedule, &[m], &durations, 0.0, |link| schedule.capacity(link, m)).unwrap();
             assert!((run.makespan() - 3.0 * (m + p - 1) as f64).abs() < 1e-9, "{kind} {p} {m}: {}", run.makespan());
         }
@@ -112,9 +118,29 @@ fn flushing_schedules_take_the_published_time() {
 }
 
 #[test]
+fn bubbles_are_those_of_the_formulas() {
+    for (p, m) in [(2, 2), (2, 8), (4, 4), (4, 8), (8, 8), (8, 16)] {
+        let (stages, microbatches) = (p as f64, m as f64);
+        // Forward, gradient of the input and gradient of the weights take a unit each.
+        let bubble = |kind| {
+            let schedule = Schedule::new(kind, p);
+            let durations = vec![Durations::whole(1.0, 2.0, 0.0); p];
+            simulate(&schedule, &[m], &durations, 0.0, |link| schedule.capacity(link, m)).unwrap().bubble()
+        };
+        let one_f_one_b = (stages - 1.0) / (microbatches + stages - 1.0);
+        for kind in [Kind::GPipe, Kind::OneForwardOneBackward] {
+            assert!((bubble(kind) - one_f_one_b).abs() < 1e-9, "{kind} {p} {m}: {}", bubble(kind));
+        }
+        // Each device idles (P − 1)(F + I − W) in place of 1F1B's (P − 1)(F + I + W): Qi et al. 2023, table 1.
+        let zero_bubble = (stages - 1.0) / (3.0 * microbatches + stages - 1.0);
+        assert!((bubble(Kind::ZeroBubble) - zero_bubble).abs() < 1e-9, "{p} {m}: {}", bubble(Kind::ZeroBubble));
+    }
+}
+
+#[test]
 fn slack_hides_a_transfer_behind_computing() {
     let steps = [1; 200];
-    let durations = [Durations { forward: 1.0, backward: 1.0, update: 0.0 }; 4];
+    let durations = [Durations::whole(1.0, 1.0, 0.0); 4];
     let time = |kind| {
         let schedule = Schedule::new(kind, 4);
         simulate(&schedule, &steps, &durations, 0.4, |link| schedule.capacity(link, 1)).unwrap().makespan() / 400.0

@@ -24,6 +24,8 @@ pub(crate) struct StageOptions {
     pub(crate) index: usize,
     /// Whether it computes the loss.
     pub(crate) last: bool,
+    /// Whether a backward is split into the gradient of the input and that of the weights.
+    pub(crate) splits: bool,
     /// Whether it updates its weights itself.
     pub(crate) updates: bool,
     /// Activation sets.
@@ -79,6 +81,7 @@ impl Stage {
             sets: options.sets,
             buffer_elements: usize::try_from(executor.info().limits.buffer_bytes / 4).unwrap_or(usize::MAX),
             last: options.last,
+            splits: options.splits,
             updates: options.updates,
         };
         let layout = Layout::new(model, range.clone(), extent).map_err(PipelineError::Shape)?;
@@ -135,6 +138,18 @@ impl Stage {
     pub(crate) fn backward(&mut self, tag: &Tag, received: &[u8]) -> Result<Ticket, PipelineError> {
         let key = Key::Backward { set: tag.microbatch % self.sets(), samples: tag.samples };
         self.submit(key, self.scalars(tag, true), &[received])
+    }
+
+    /// Submits the part of a backward that ends with the gradient of the stage's input.
+    pub(crate) fn input_gradient(&mut self, tag: &Tag, received: &[u8]) -> Result<Ticket, PipelineError> {
+        let key = Key::InputGradient { set: tag.microbatch % self.sets(), samples: tag.samples };
+        self.submit(key, self.scalars(tag, true), &[received])
+    }
+
+    /// Submits the rest of a backward: the gradients of the weights.
+    pub(crate) fn weight_gradient(&mut self, tag: &Tag) -> Result<Ticket, PipelineError> {
+        let key = Key::WeightGradient { set: tag.microbatch % self.sets(), samples: tag.samples };
+        self.submit(key, self.scalars(tag, true), &[])
     }
 
     /// Submits a forward that nothing follows; `labels` are for the last stage.

@@ -35,8 +35,8 @@ impl Buffers {
     }
 
     /// The gradient of layer `l`'s input; that of the stage's output is the one of `l` = number of layers.
-    pub(crate) fn gradient(&self, l: usize, elements: usize) -> Slice {
-        self.whole(self.layout.gradients[l % 2], elements)
+    pub(crate) fn gradient(&self, set: usize, l: usize, elements: usize) -> Slice {
+        self.at(self.layout.gradients[l], set, elements)
     }
 
     /// What changes from step to step.
@@ -94,8 +94,8 @@ impl Buffers {
             Tensor::X if l == 0 => Some(self.input(set, elements)),
             Tensor::X => Some(self.output(set, l - 1, elements)),
             Tensor::Y => Some(self.output(set, l, elements)),
-            Tensor::Dx => Some(self.gradient(l, elements)),
-            Tensor::Dy => Some(self.gradient(l + 1, elements)),
+            Tensor::Dx => Some(self.gradient(set, l, elements)),
+            Tensor::Dy => Some(self.gradient(set, l + 1, elements)),
             Tensor::Saved => self.layout.saved[l].map(|place| self.at(place, set, elements)),
             Tensor::W | Tensor::Dw => self.placed(l, Tensor::W).map(|placed| self.parameter(placed, tensor)),
             Tensor::B | Tensor::Db => self.placed(l, Tensor::B).map(|placed| self.parameter(placed, tensor)),

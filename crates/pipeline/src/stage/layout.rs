@@ -64,8 +64,9 @@ pub(crate) struct Layout {
     pub(crate) outputs: Vec<Place>,
     /// What each layer's forward keeps besides.
     pub(crate) saved: Vec<Option<Place>>,
-    /// Gradient of layer l's input is in `gradients[l % 2]`, that of its output in `gradients[(l + 1) % 2]`.
-    pub(crate) gradients: [usize; 2],
+    /// Gradient of layer l's input, and of the stage's output behind the last: in one of two buffers, which neighbours
+    /// take turns in, or in the sets where the gradient of the weights is computed later.
+    pub(crate) gradients: Vec<Place>,
     pub(crate) groups: Vec<Group>,
     pub(crate) parameters: Vec<PlacedParameter>,
     pub(crate) scalars: usize,
@@ -84,6 +85,8 @@ pub(crate) struct Extent {
     pub(crate) buffer_elements: usize,
     /// Whether the loss is computed here.
     pub(crate) last: bool,
+    /// Whether the gradients of weights are computed by themselves.
+    pub(crate) splits: bool,
     /// Whether the weights are updated here, and momentum is kept.
     pub(crate) updates: bool,
 }
@@ -98,14 +101,14 @@ impl Layout {
             input: Place::Shared(0),
             outputs: Vec::new(),
             saved: Vec::new(),
-            gradients: [0; 2],
+            gradients: Vec::new(),
             groups: Vec::new(),
             parameters: Vec::new(),
             scalars: 0,
             loss: None,
         };
         layout.place_activations(layers, extent)?;
-        layout.place_gradients(layers, extent.samples)?;
+        layout.place_gradients(layers, extent)?;
         layout.place_parameters(layers, extent)?;
         layout.scalars = layout.share(Purpose::Small, Scalars::ELEMENTS);
         layout.loss = extent
@@ -139,14 +142,14 @@ impl Layout {
             let place = self.place_activation(batch(layer.output)?, kept, Some((&mut scratch, l % 2)));
             self.outputs.push(place);
             let saved = layer.operation.saved(layer.input)?;
-            let saved = (saved > 0).then(|| self.keep(extent.samples * saved));
+            let saved = (saved > 0).then(|| self.keep(Purpose::Activations, extent.samples * saved));
             self.saved.push(saved);
         }
         Ok(())
     }
 
-    fn keep(&mut self, elements: usize) -> Place {
-        self.per_set.push(Need { purpose: Purpose::Activations, elements });
+    fn keep(&mut self, purpose: Purpose, elements: usize) -> Place {
+        self.per_set.push(Need { purpose, elements });
         Place::Set(self.per_set.len() - 1)
     }
 
@@ -154,23 +157,33 @@ impl Layout {
     /// largest of its parity: the neighbours of a layer in scratch memory are never in the same buffer.
     fn place_activation(&mut self, elements: usize, kept: bool, scratch: Option<(&mut Scratch, usize)>) -> Place {
         if kept {
-            return self.keep(elements);
+            return self.keep(Purpose::Activations, elements);
         }
         let Some((scratch, parity)) = scratch else {
             return Place::Shared(self.share(Purpose::Activations, elements));
         };
-        let index = *scratch.0[parity].get_or_insert_with(|| self.share(Purpose::Activations, 0));
+        self.take_turns(Purpose::Activations, elements, scratch, parity)
+    }
+
+    fn take_turns(&mut self, purpose: Purpose, elements: usize, scratch: &mut Scratch, parity: usize) -> Place {
+        let index = *scratch.0[parity].get_or_insert_with(|| self.share(purpose, 0));
         self.shared[index].elements = self.shared[index].elements.max(elements);
         Place::Shared(index)
     }
 
-    fn place_gradients(&mut self, layers: &[Layer], samples: usize) -> Result<(), ShapeError> {
-        let mut elements = [samples * layers[0].input.elements()?, 0];
-        for (l, layer) in layers.iter().enumerate() {
-            let side = &mut elements[(l + 1) % 2];
-            *side = (*side).max(samples * layer.output.elements()?);
+    fn place_gradients(&mut self, layers: &[Layer], extent: Extent) -> Result<(), ShapeError> {
+        let mut turns = Scratch::default();
+        let edges = std::iter::once(layers[0].input).chain(layers.iter().map(|layer| layer.output));
+        for (edge, shape) in edges.enumerate() {
+            let elements = extent.samples * shape.elements()?;
+            let trained = edge > 0 && !layers[edge - 1].parameters.is_empty();
+            let place = if extent.splits && trained {
+                self.keep(Purpose::ActivationGradients, elements)
+            } else {
+                self.take_turns(Purpose::ActivationGradients, elements, &mut turns, edge % 2)
+            };
+            self.gradients.push(place);
         }
-        self.gradients = elements.map(|elements| self.share(Purpose::ActivationGradients, elements));
         Ok(())
     }
 
@@ -200,6 +213,6 @@ impl Layout {
     }
 }
 
-/// The two scratch buffers that outputs which nobody keeps take turns in.
+/// The two scratch buffers that tensors which nobody keeps take turns in.
 #[derive(Default)]
 struct Scratch([Option<usize>; 2]);

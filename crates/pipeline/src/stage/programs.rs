@@ -17,6 +17,10 @@ pub(crate) enum Key {
     Forward { set: usize, samples: usize },
     /// Backward of `samples` samples from activation set `set`, on the last stage with the loss before it.
     Backward { set: usize, samples: usize },
+    /// The part of a backward that ends with the gradient of the stage's input.
+    InputGradient { set: usize, samples: usize },
+    /// The rest of a backward: gradients of the weights.
+    WeightGradient { set: usize, samples: usize },
     /// Forward of `samples` samples, on the last stage with the loss after it; nothing is kept.
     Evaluate { samples: usize },
     /// New weights.
@@ -62,6 +66,8 @@ impl Block {
         match key {
             Key::Forward { set, samples } => self.forward(set, samples, buffers),
             Key::Backward { set, samples } => self.backward(set, samples, buffers),
+            Key::InputGradient { set, samples } => self.input_gradient(set, samples, buffers),
+            Key::WeightGradient { set, samples } => self.weight_gradient(set, samples, buffers),
             Key::Evaluate { samples } => self.evaluate(samples, buffers),
             Key::Update => self.update(buffers),
             Key::SendGradients(piece) => piece.send_gradients(buffers),
@@ -99,19 +105,42 @@ impl Block {
     }
 
     fn backward(&self, set: usize, samples: usize, buffers: &Buffers) -> Program {
+        let program = self.received(format!("B set {set}"), set, samples, buffers);
+        let runs = self.backward_runs(set, samples, buffers);
+        Program { commands: program.commands.into_iter().chain(runs.map(|(_, run)| run)).collect(), ..program }
+    }
+
+    fn input_gradient(&self, set: usize, samples: usize, buffers: &Buffers) -> Program {
+        let program = self.received(format!("I set {set}"), set, samples, buffers);
+        let runs = self.backward_runs(set, samples, buffers).filter(|(pass, _)| *pass == Pass::BackwardInput);
+        Program { commands: program.commands.into_iter().chain(runs.map(|(_, run)| run)).collect(), ..program }
+    }
+
+    fn weight_gradient(&self, set: usize, samples: usize, buffers: &Buffers) -> Program {
+        let runs = self.backward_runs(set, samples, buffers).filter(|(pass, _)| *pass == Pass::BackwardWeight);
+        Program {
+            label: format!("W set {set}"),
+            uploads: vec![buffers.scalars()],
+            commands: runs.map(|(_, run)| run).collect(),
+            downloads: Vec::new(),
+        }
+    }
+
+    /// What a backward starts with, and what it leaves to send: the gradient of the stage's output, or the loss.
+    fn received(&self, label: String, set: usize, samples: usize, buffers: &Buffers) -> Program {
         let (input, output) = self.edges();
         let end = self.layers.len();
         let loss = self.loss_run(set, samples, buffers);
         let received = match &loss {
             Some(_) => buffers.labels(samples),
-            None => Some(buffers.gradient(end, samples * output)),
+            None => Some(buffers.gradient(set, end, samples * output)),
         };
-        let sent = self.stop.is_none().then(|| buffers.gradient(0, samples * input));
+        let sent = self.stop.is_none().then(|| buffers.gradient(set, 0, samples * input));
         Program {
-            label: format!("B set {set}"),
+            label,
             uploads: std::iter::once(buffers.scalars()).chain(received).collect(),
             downloads: loss.as_ref().and_then(|_| buffers.metrics(samples)).into_iter().chain(sent).collect(),
-            commands: loss.into_iter().chain(self.backward_runs(set, samples, buffers)).collect(),
+            commands: loss.into_iter().collect(),
         }
     }
 
@@ -135,9 +164,9 @@ impl Block {
         each.filter_map(|(l, layer)| layer_run(layer, l, Pass::Forward, set, samples, buffers)).collect()
     }
 
-    fn backward_runs(&self, set: usize, samples: usize, buffers: &Buffers) -> Vec<Command> {
+    fn backward_runs(&self, set: usize, samples: usize, buffers: &Buffers) -> impl Iterator<Item = (Pass, Command)> {
         let each = self.backward_passes();
-        each.filter_map(|(l, layer, pass)| layer_run(layer, l, pass, set, samples, buffers)).collect()
+        each.filter_map(move |(l, layer, pass)| Some((pass, layer_run(layer, l, pass, set, samples, buffers)?)))
     }
 
     /// From the last layer to the first: gradients of the weights, then of the input, where they are wanted.
@@ -160,7 +189,7 @@ impl Block {
             (Tensor::X, buffers.output(set, end - 1, samples * classes)),
             (Tensor::Labels, buffers.labels(samples)?),
             (Tensor::Scalars, buffers.scalars()),
-            (Tensor::Dx, buffers.gradient(end, samples * classes)),
+            (Tensor::Dx, buffers.gradient(set, end, samples * classes)),
             (Tensor::Metrics, buffers.metrics(samples)?),
         ];
         let problem = Problem { n: samples, input: Shape::vector(classes) };

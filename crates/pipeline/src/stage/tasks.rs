@@ -75,7 +75,8 @@ mod tests {
             for range in [0..end, 0..3, 3..6, 6..end] {
                 let block = Block::new(&model, range.clone(), &loss, &optimiser);
                 let last = range.end == end;
-                let extent = Extent { samples: 3, sets: 1, buffer_elements: 1 << 28, last, updates: true };
+                let extent =
+                    Extent { samples: 3, sets: 1, buffer_elements: 1 << 28, last, splits: false, updates: true };
                 let layout = Layout::new(&model, range.clone(), extent).unwrap();
                 let buffers = Buffers::allocate(layout, &mut ReferenceExecutor::new()).unwrap();
                 let tasks = block.tasks(3);

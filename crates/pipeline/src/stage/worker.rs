@@ -66,6 +66,8 @@ pub(crate) struct Worker {
     ends: Ends,
     events: mpsc::Sender<Event>,
     in_flight: VecDeque<InFlight>,
+    /// Microbatches whose weights still want their gradient.
+    begun: VecDeque<Tag>,
     report: StageReport,
     record: bool,
     clock: Clock,
@@ -98,11 +100,11 @@ impl Clock {
                 self.forward = (self.forward + 1).max(self.backward).max(received + 1);
                 self.forward
             }
-            Verb::Backward => {
+            Verb::Backward | Verb::InputGradient => {
                 self.backward = (self.backward + 1).max(self.forward + 1).max(received + 1);
                 self.backward
             }
-            Verb::Update => self.backward,
+            Verb::WeightGradient | Verb::Update => self.backward,
         }
     }
 }
@@ -122,6 +124,7 @@ impl Worker {
             ends,
             events,
             in_flight: VecDeque::new(),
+            begun: VecDeque::new(),
             report,
             record: false,
             clock: Clock::default(),
@@ -184,7 +187,8 @@ impl Worker {
                     let ticket = span.in_scope(|| self.stage.update(rate))?;
                     self.push(action, None, ticket).await?;
                 }
-                Verb::Forward | Verb::Backward => match self.receive(action).await? {
+                Verb::WeightGradient => self.weight_gradient(action).await?,
+                Verb::Forward | Verb::Backward | Verb::InputGradient => match self.receive(action).await? {
                     Next::End { steps } => {
                         self.pass_end_on(steps).await?;
                         row = self.schedule.row(self.stage.index, &segment.steps[..steps]);
@@ -209,8 +213,24 @@ impl Worker {
         let _entered = span.enter();
         match action.verb {
             Verb::Forward => self.stage.forward(tag, bytes),
-            Verb::Backward | Verb::Update => self.stage.backward(tag, bytes),
+            Verb::InputGradient => {
+                self.begun.push_back(*tag);
+                self.stage.input_gradient(tag, bytes)
+            }
+            Verb::Backward | Verb::WeightGradient | Verb::Update => self.stage.backward(tag, bytes),
         }
+    }
+
+    /// The rest of the oldest backward that has been begun.
+    async fn weight_gradient(&mut self, action: Action) -> Result<(), PipelineError> {
+        let stage = self.stage.index;
+        let Some(tag) = self.begun.pop_front().filter(|tag| tag.microbatch == action.index) else {
+            let found = "a row that never began it".into();
+            return Err(PipelineError::WrongMessage { stage, action, wanted: action.index, found });
+        };
+        let span = tracing::debug_span!("action", stage, %action, microbatch = tag.microbatch);
+        let ticket = span.in_scope(|| self.stage.weight_gradient(&tag))?;
+        self.push(action, None, ticket).await
     }
 
     async fn evaluate(&mut self, microbatches: usize) -> Result<(), PipelineError> {
@@ -241,6 +261,7 @@ impl Worker {
     fn start(&mut self, record: bool) {
         self.record = record;
         self.clock = Clock::default();
+        self.begun.clear();
         self.last_finished = None;
         self.started = Instant::now();
         self.report = StageReport::new(self.stage.index);
@@ -266,7 +287,7 @@ impl Worker {
     fn channel(&mut self, verb: Verb) -> &mut crate::link::Receiver {
         match verb {
             Verb::Forward => &mut self.ends.upstream,
-            Verb::Backward | Verb::Update => &mut self.ends.downstream,
+            _ => &mut self.ends.downstream,
         }
     }
 
@@ -337,7 +358,7 @@ impl Worker {
         }
         let (Some(tag), Some(download)) = (done.tag, completion.download) else { return Ok(()) };
         let tag = Tag { cycle: done.cycle, ..tag };
-        if self.ends.to_next.is_none() && (done.evaluation || done.action.verb == Verb::Backward) {
+        if self.ends.to_next.is_none() && (done.evaluation || done.action.verb.passes_gradients()) {
             let Metrics { samples: _, loss_sum, correct } = Metrics::read(tag.samples, &download);
             self.tell(Event::Metrics { samples: tag.samples, loss_sum, correct });
         }
@@ -359,15 +380,15 @@ impl Worker {
     ) -> Result<(), PipelineError> {
         let to = match action.verb {
             Verb::Forward => &self.ends.to_next,
-            Verb::Backward | Verb::Update => &self.ends.to_previous,
+            _ => &self.ends.to_previous,
         };
         let Some(to) = to else { return Ok(()) };
         // On the last stage the metrics come before the gradient.
-        let skip = if action.verb == Verb::Backward && self.ends.to_next.is_none() { 8 * tag.samples } else { 0 };
+        let skip = if action.verb.passes_gradients() && self.ends.to_next.is_none() { 8 * tag.samples } else { 0 };
         let bytes = (download.len() - skip) as u64;
         match action.verb {
             Verb::Forward => self.report.activation_bytes += bytes,
-            Verb::Backward | Verb::Update => self.report.gradient_bytes += bytes,
+            _ => self.report.gradient_bytes += bytes,
         }
         let message = Message::Microbatch(tag, Payload::Slot(download, skip));
         deliver(to, message).await.map_err(|()| PipelineError::Disconnected { stage: self.stage.index, action })

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use brigade::{Failure, Placement, Sequential};
 use brigade_pipeline::StageReport;
+use brigade_pipeline::schedule::Verb;
 use serde::Serialize;
 
 use super::Args;
@@ -134,7 +135,7 @@ impl Stage {
             waiting_milliseconds: waiting,
             other_milliseconds: other,
             other_share: other / step,
-            submissions: (report.forward.count + report.backward.count + report.update.count) as f64 / steps,
+            submissions: Verb::ALL.into_iter().map(|verb| report.tally(verb).count).sum::<usize>() as f64 / steps,
             compute_passes: report.work.passes as f64 / steps,
             dispatches: report.work.dispatches as f64 / steps,
             copies: report.work.transfers as f64 / steps,
