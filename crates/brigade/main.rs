@@ -36,6 +36,8 @@ enum Command {
     Eval(commands::eval::Args),
     /// Measure this machine
     Bench(commands::bench::Args),
+    /// Reproduce the published evaluation: transfers, memory and speed-up of VGG-F over four workers
+    Reproduce(commands::reproduce::Args),
     /// Write the generated parts of docs/, or check that they are true
     Docs(commands::docs::Args),
 }
@@ -64,6 +66,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Reproduce(args) => commands::reproduce::run(&args),
         Command::Docs(args) => commands::docs::run(&args),
     }
 }

@@ -1,11 +1,13 @@
 //! From a model, a placement and data to a running pipeline.
 
+use std::ops::Range;
+
 use brigade_devices::{DeviceInfo, Executor, OpenOptions, Selection, Task, Tuner, Tuning, TuningReport};
 use brigade_kernels::ops::OPERATIONS;
 use brigade_kernels::{Entry, Limits, Precision};
 use brigade_pipeline::model::Sequential;
 use brigade_pipeline::schedule::Kind;
-use brigade_pipeline::{Optimiser, Pipeline, PipelineOptions, Placement};
+use brigade_pipeline::{DataParallel, DataParallelOptions, Optimiser, Pipeline, PipelineOptions, Placement};
 
 use crate::failure::Failure;
 
@@ -124,23 +126,43 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::start`].
     pub fn start_with_report(&self) -> Result<(Pipeline, TuningReport), Failure> {
+        let ranges: Vec<_> = self.placement.stages.iter().map(|(_, range)| range.clone()).collect();
+        let (executors, report) = self.executors(&ranges, &self.options)?;
+        let stages = ranges.into_iter().zip(executors).collect();
+        Ok((Pipeline::start(&self.model, stages, self.options)?, report))
+    }
+
+    /// In place of a pipeline, a replica of the whole model on the device of each stage, its share of the batch to
+    /// each: the baseline over a shared bus. The cuts and the schedule have no part in it.
+    ///
+    /// # Errors
+    /// As [`Trainer::start`].
+    pub fn start_replicas(&self) -> Result<DataParallel, Failure> {
+        let PipelineOptions { batch, seed, optimiser, .. } = self.options;
+        let count = self.placement.stages.len();
+        let share = PipelineOptions { batch: batch.div_ceil(count.max(1)), microbatches: 1, ..self.options };
+        let (executors, _) = self.executors(&vec![0..self.model.layers.len(); count], &share)?;
+        Ok(DataParallel::start(&self.model, executors, DataParallelOptions { batch, seed, optimiser })?)
+    }
+
+    /// An opened device for each range of layers, its kernels chosen and held against the reference.
+    fn executors(
+        &self,
+        ranges: &[Range<usize>],
+        options: &PipelineOptions,
+    ) -> Result<(Vec<Box<dyn Executor>>, TuningReport), Failure> {
         let devices = resolve(&self.placement)?;
         let threads = self.threads.unwrap_or_else(|| threads_each(&devices));
-        let ranges: Vec<_> = self.placement.stages.iter().map(|(_, range)| range.clone()).collect();
-        let tasks = Pipeline::tasks(&self.model, &ranges, &self.options)?;
+        let tasks = Pipeline::tasks(&self.model, ranges, options)?;
         let (selections, report) = self.tuned(&devices, &tasks, threads)?;
-        let executors = devices.iter().map(|device| self.open(device, threads)).collect::<Result<Vec<_>, _>>()?;
-        let mut stages = Vec::with_capacity(executors.len());
-        for (((range, mut executor), tasks), selection) in
-            ranges.into_iter().zip(executors).zip(&tasks).zip(&selections)
-        {
+        let mut executors = devices.iter().map(|device| self.open(device, threads)).collect::<Result<Vec<_>, _>>()?;
+        for (((executor, range), tasks), selection) in executors.iter_mut().zip(ranges).zip(&tasks).zip(&selections) {
             executor.selection_mut().adopt(selection);
             if self.self_test {
                 brigade_devices::self_test_for(executor.as_mut(), &self.operations(range.clone()), tasks)?;
             }
-            stages.push((range, executor));
         }
-        Ok((Pipeline::start(&self.model, stages, self.options)?, report))
+        Ok((executors, report))
     }
 
     /// A selection for each stage. Adapters of one kind are tuned as one, for all their stages together, so that where
@@ -180,7 +202,7 @@ impl Trainer {
     }
 
     /// The operations that a stage's device will run.
-    fn operations(&self, range: std::ops::Range<usize>) -> Vec<&'static Entry> {
+    fn operations(&self, range: Range<usize>) -> Vec<&'static Entry> {
         let last = range.end == self.model.layers.len();
         let layers = &self.model.layers[range];
         let runs = |name: &str| layers.iter().any(|layer| layer.operation.name() == name);

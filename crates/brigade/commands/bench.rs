@@ -8,6 +8,8 @@ mod pipeline;
 mod statistics;
 mod step;
 
+pub(crate) use statistics::median;
+
 /// The flags of `bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

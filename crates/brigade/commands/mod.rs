@@ -6,5 +6,6 @@ pub(crate) mod devices;
 pub(crate) mod docs;
 pub(crate) mod eval;
 pub(crate) mod plan;
+pub(crate) mod reproduce;
 mod setup;
 pub(crate) mod train;

@@ -104,8 +104,9 @@ pub trait Executor: Send {
     /// Where the device is lost or does not answer.
     fn read(&mut self, from: Slice) -> Result<Vec<u8>, DeviceError>;
 
-    /// Makes a program ready to be submitted many times: pipelines, bindings, uniforms, scratch memory, and enough
-    /// staging slots for `depth` submissions in flight.
+    /// Makes a program ready to be submitted many times: pipelines, bindings, uniforms, scratch memory, staging slots:
+    /// `depth` for downloads that are in flight or held by others, and of uploads two, as each is free again when its
+    /// submission has finished.
     ///
     /// # Errors
     /// Where a plan does not fit the device, a pipeline cannot be made, or there is no room.

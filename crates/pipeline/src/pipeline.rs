@@ -432,8 +432,9 @@ fn build_stages(
                 sets: schedule.activation_sets(index, options.microbatches),
                 splits: schedule.kind.splits(),
                 samples,
-                // Two being computed, those in the link, and the one that the receiver is copying.
-                depth: held_by_links + 3,
+                // One being computed, those in the link, and the one that the receiver is copying. Where the device
+                // runs two of one kind in a row, as it does while the pipeline fills, the ring grows once.
+                depth: held_by_links + 2,
                 seed: options.seed,
                 loss_scale: options.loss_scale,
                 loss: Arc::clone(&loss),

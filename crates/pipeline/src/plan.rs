@@ -143,6 +143,19 @@ impl Plan {
     }
 }
 
+impl MemoryPlan {
+    /// What a replica of the whole model needs on its device where it is updated elsewhere: see
+    /// [`crate::DataParallel`]. `samples` is its share of the batch.
+    ///
+    /// # Errors
+    /// Where sizes cannot be indexed.
+    pub fn replica(model: &Sequential, samples: usize, buffer_bytes: u64) -> Result<Self, ShapeError> {
+        let buffer_elements = usize::try_from(buffer_bytes / 4).unwrap_or(usize::MAX);
+        let extent = Extent { samples, sets: 1, buffer_elements, last: true, updates: false, splits: false };
+        Ok(memory(&Layout::new(model, 0..model.layers.len(), extent)?))
+    }
+}
+
 struct Planner<'a> {
     model: &'a Sequential,
     schedule: Schedule,

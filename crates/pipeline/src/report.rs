@@ -64,6 +64,10 @@ pub struct StageReport {
     pub activation_bytes: u64,
     /// Bytes of gradients sent to the previous stage.
     pub gradient_bytes: u64,
+    /// Bytes of inputs that the first stage was fed.
+    pub input_bytes: u64,
+    /// Bytes of the model's output that the last stage computed. They stay on its device, where the loss is.
+    pub output_bytes: u64,
     /// Updates between a microbatch's forward and its own update.
     pub staleness: usize,
     /// Most bytes that the device had allocated.
@@ -91,6 +95,8 @@ impl StageReport {
             elapsed: Duration::ZERO,
             activation_bytes: 0,
             gradient_bytes: 0,
+            input_bytes: 0,
+            output_bytes: 0,
             staleness: 0,
             peak_bytes: 0,
             bytes: Vec::new(),
@@ -163,6 +169,8 @@ impl StageReport {
         self.elapsed += later.elapsed;
         self.activation_bytes += later.activation_bytes;
         self.gradient_bytes += later.gradient_bytes;
+        self.input_bytes += later.input_bytes;
+        self.output_bytes += later.output_bytes;
         self.staleness = later.staleness;
         self.peak_bytes = later.peak_bytes;
         self.bytes = later.bytes;

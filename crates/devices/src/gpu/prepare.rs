@@ -19,6 +19,10 @@ use crate::{Counts, DeviceError, LapKernel, Purpose};
 /// Uniforms start at multiples of this: the strictest alignment among adapters.
 const UNIFORM_ALIGNMENT: u64 = 256;
 
+/// Upload slots of a ring: one that the device reads, and one that is filled meanwhile. Its own submission sets a slot
+/// free, so that more would only be memory.
+const UPLOADS: usize = 2;
+
 /// A copy between a staging slot and a buffer.
 pub(super) struct Move {
     pub(super) buffer: wgpu::Buffer,
@@ -109,11 +113,12 @@ impl GpuExecutor {
         };
         let (upload_bytes, download_bytes) = (program.upload_bytes() as u64, program.download_bytes() as u64);
         let back = download_bytes.next_multiple_of(8) + stamps.bytes();
-        let mut ring = |way, bytes| match bytes {
+        let mut ring = |way, bytes, depth| match bytes {
             0 => Ok(None),
             _ => self.rings.provide(&mut self.gpu, way, bytes, depth).map(Some),
         };
-        let (upload_ring, download_ring) = (ring(Way::Up, upload_bytes)?, ring(Way::Down, back)?);
+        let upload_ring = ring(Way::Up, upload_bytes, depth.min(UPLOADS))?;
+        let download_ring = ring(Way::Down, back, depth)?;
         Ok(Prepared {
             label: program.label.as_str().into(),
             uploads: self.moves(&program.uploads)?,

@@ -127,6 +127,12 @@ impl Stage {
         self.buffers.layout.sets
     }
 
+    /// Bytes of the stage's output for this many samples.
+    pub(crate) fn output_bytes(&self, samples: usize) -> u64 {
+        let (_, output) = self.block.edges();
+        (size_of::<f32>() * samples * output) as u64
+    }
+
     /// Submits the forward of a microbatch into its activation set.
     pub(crate) fn forward(&mut self, tag: &Tag, input: &[u8]) -> Result<Ticket, PipelineError> {
         let key = Key::Forward { set: tag.microbatch % self.sets(), samples: tag.samples };

@@ -76,7 +76,7 @@ impl Block {
     }
 
     /// Elements of the stage's input and output for one sample.
-    fn edges(&self) -> (usize, usize) {
+    pub(super) fn edges(&self) -> (usize, usize) {
         let elements = |shape: Shape| shape.c * shape.h * shape.w;
         (self.layers.first().map_or(0, |l| elements(l.input)), self.layers.last().map_or(0, |l| elements(l.output)))
     }

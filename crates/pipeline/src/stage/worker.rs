@@ -211,6 +211,7 @@ impl Worker {
         let (stage, microbatch) = (self.stage.index, tag.microbatch);
         let span = tracing::debug_span!("action", stage, %action, microbatch, bytes = bytes.len());
         let _entered = span.enter();
+        self.count_ends(action.verb, tag, bytes.len());
         match action.verb {
             Verb::Forward => self.stage.forward(tag, bytes),
             Verb::InputGradient => {
@@ -231,6 +232,19 @@ impl Worker {
         let span = tracing::debug_span!("action", stage, %action, microbatch = tag.microbatch);
         let ticket = span.in_scope(|| self.stage.weight_gradient(&tag))?;
         self.push(action, None, ticket).await
+    }
+
+    /// What enters at the first stage and what leaves the last layer.
+    fn count_ends(&mut self, verb: Verb, tag: &Tag, received: usize) {
+        if verb != Verb::Forward {
+            return;
+        }
+        if self.ends.to_previous.is_none() {
+            self.report.input_bytes += received as u64;
+        }
+        if self.ends.to_next.is_none() {
+            self.report.output_bytes += self.stage.output_bytes(tag.samples);
+        }
     }
 
     async fn evaluate(&mut self, microbatches: usize) -> Result<(), PipelineError> {

@@ -1,0 +1,127 @@
+//! `brigade reproduce`: the tables of the published evaluation, by formula and counted in real runs.
+//!
+//! H. Kawaguchi, *Hardware Optimization in Distributed Deep Learning* (Kobe University, 2018), and Mori, Youkawa, Izumi,
+//! Yoshimoto, Kawaguchi and Inoue (MLSP 2017): VGG-F over four workers. `docs/reproduction.md` holds the figures.
+
+mod memory;
+mod page;
+mod plot;
+mod print;
+mod runs;
+mod shares;
+mod speedup;
+mod traffic;
+
+use std::path::PathBuf;
+
+use brigade::{DeviceInfo, Failure, Schedule, Status, choose};
+use serde::Serialize;
+
+use crate::output;
+use memory::Memory;
+use runs::Counted;
+use shares::Partition;
+use speedup::{PerGigabyte, Speedup};
+use traffic::Traffic;
+
+/// The published evaluation's model, workers and cuts. Which of conv3, conv4, conv5 ends the third block makes no
+/// difference to the transfers.
+const MODEL: &str = "vgg-f";
+const WORKERS: usize = 4;
+const CUTS: [&str; WORKERS - 1] = ["pool1", "pool2", "relu3"];
+
+/// Batches of the tables by formula.
+const BATCHES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+/// The flags of `reproduce`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// One device, opened once for each worker [default: the first GPU, else the first software adapter]
+    #[arg(long)]
+    device: Option<String>,
+    /// Batch of the counted runs: that of the pipeline, and that of each worker of the baseline
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+    /// Only what needs no run: formulas and plans
+    #[arg(long)]
+    quick: bool,
+    /// Rounds of each speed-up's measurement; 0 leaves the speed-ups out
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Writes a page with plots, and the JSON document, to this folder
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Prints one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that was computed and measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: &'static str,
+    workers: usize,
+    cuts: [&'static str; WORKERS - 1],
+    batch: usize,
+    device: Option<String>,
+    traffic: Traffic,
+    memory: Memory,
+    shares: Vec<Partition>,
+    /// Absent with `--quick`, as all that is counted, and where no round is asked for.
+    speedup: Option<Speedup>,
+    acceleration_per_gigabyte: Option<PerGigabyte>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if args.batch == 0 {
+        return Err(Failure::usage("reproduce: the batch is at least one"));
+    }
+    let report = report(args)?;
+    if let Some(folder) = &args.out {
+        save(folder, &report)?;
+    }
+    if args.json { output::json(&report) } else { print::tables(&report) }
+}
+
+fn report(args: &Args) -> Result<Report, Failure> {
+    let model = brigade::built_in(MODEL)?;
+    let device = if args.quick { None } else { Some(device(args.device.as_deref())?) };
+    let counted = device.as_ref().map(|device| Counted::run(&model, device, args.batch)).transpose()?;
+    let buffer_bytes = device.as_ref().map_or(runs::UNNAMED_BUFFER_BYTES, |device| device.limits.buffer_bytes);
+    let memory = Memory::new(&model, args.batch, buffer_bytes, counted.as_ref())?;
+    let speedup =
+        device.as_ref().filter(|_| args.rounds > 0).map(|device| Speedup::measure(device, args.rounds)).transpose()?;
+    Ok(Report {
+        model: MODEL,
+        workers: WORKERS,
+        cuts: CUTS,
+        batch: args.batch,
+        device: device.map(|device| device.name),
+        traffic: Traffic::new(&model, args.batch, counted.as_ref())?,
+        shares: shares::partitions(&model, args.batch)?,
+        acceleration_per_gigabyte: speedup.as_ref().and_then(|speedup| PerGigabyte::new(speedup, &memory)),
+        memory,
+        speedup,
+    })
+}
+
+/// The device that is named; else a GPU, and where there is none the software adapter that is listed first.
+fn device(name: Option<&str>) -> Result<DeviceInfo, Failure> {
+    let names: Vec<String> = name.map(str::to_owned).into_iter().collect();
+    let found = choose(&names, None, false)
+        .or_else(|error| if name.is_some() { Err(error) } else { choose(&[], None, true) })?;
+    let first = found.into_iter().next();
+    first.ok_or_else(|| Failure::new(Status::Device, "reproduce: there is no device; see `brigade devices`"))
+}
+
+fn save(folder: &std::path::Path, report: &Report) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::storage(format!("{}: {error}", folder.display()));
+    let json = serde_json::to_string_pretty(report);
+    let json = json.map_err(|error| Failure::new(Status::Internal, format!("JSON: {error}")))?;
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    std::fs::write(folder.join("reproduction.json"), json).map_err(failed)?;
+    std::fs::write(folder.join("index.html"), page::html(report)).map_err(failed)
+}
+
+/// The schedules whose memory is held against the baseline's.
+const SCHEDULES: [Schedule; 2] = [Schedule::LayerBlockWise, Schedule::OneForwardOneBackwardAsync];

@@ -1,0 +1,115 @@
+//! Bytes of device memory: pipeline against replicas, planned and by ledger.
+
+use brigade::{Failure, Placement, Schedule, Sequential};
+use brigade_pipeline::DataParallelReport;
+use brigade_pipeline::plan::{MemoryPlan, Plan, PlanOptions};
+use serde::Serialize;
+
+use super::runs::{Bytes, Counted};
+use super::{BATCHES, CUTS, SCHEDULES, WORKERS};
+
+/// The table of memory.
+#[derive(Debug, Serialize)]
+pub(super) struct Memory {
+    batch: usize,
+    /// Absent with `--quick`.
+    pub(super) counted: Option<CountedMemory>,
+    /// Weights, gradients, optimiser state, activations and their gradients of every batch. Staging, scratch memory
+    /// and uniforms are the executor's, and only in the ledger.
+    pub(super) planned: Vec<Row>,
+}
+
+/// By the ledgers of real runs.
+#[derive(Debug, Serialize)]
+pub(super) struct CountedMemory {
+    /// The workers of the shared bus.
+    pub(super) shared_bus_workers: Bytes,
+    /// Weights and momentum of the shared bus, on the host.
+    pub(super) shared_bus_host: Bytes,
+    /// Both: the baseline.
+    pub(super) shared_bus_total: u64,
+    pub(super) pipelines: Vec<PipelineMemory>,
+}
+
+/// A pipeline's ledgers.
+#[derive(Debug, Serialize)]
+pub(super) struct PipelineMemory {
+    pub(super) schedule: Schedule,
+    pub(super) ledger: Bytes,
+    pub(super) stages: Vec<u64>,
+    /// 1 − pipeline / baseline.
+    pub(super) saving: f64,
+    /// The same, the baseline's host left out.
+    pub(super) saving_on_devices: f64,
+}
+
+/// One batch, planned.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    pub(super) batch: usize,
+    pub(super) shared_bus: u64,
+    pub(super) layer_block_wise: u64,
+    pub(super) one_f_one_b_async: u64,
+}
+
+impl Memory {
+    pub(super) fn new(
+        model: &Sequential,
+        batch: usize,
+        buffer_bytes: u64,
+        counted: Option<&Counted>,
+    ) -> Result<Self, Failure> {
+        let planned = BATCHES.iter().map(|&batch| row(model, batch, buffer_bytes)).collect::<Result<_, _>>()?;
+        Ok(Self { batch, counted: counted.map(CountedMemory::of), planned })
+    }
+
+    /// Bytes of the pipeline under `schedule` and of the baseline, by ledger.
+    pub(super) fn totals(&self, schedule: Schedule) -> Option<(u64, u64)> {
+        let counted = self.counted.as_ref()?;
+        let pipeline = counted.pipelines.iter().find(|pipeline| pipeline.schedule == schedule)?;
+        Some((pipeline.ledger.total, counted.shared_bus_total))
+    }
+}
+
+impl CountedMemory {
+    fn of(counted: &Counted) -> Self {
+        let DataParallelReport { workers, host } = &counted.baseline;
+        let shared_bus_workers = Bytes::of(workers.iter().map(|worker| worker.bytes.as_slice()));
+        let host: Vec<_> = host.by_purpose().collect();
+        let shared_bus_host = Bytes::of([host.as_slice()]);
+        let shared_bus_total = shared_bus_workers.total + shared_bus_host.total;
+        let saving = |bytes: u64, of: u64| 1.0 - bytes as f64 / of.max(1) as f64;
+        let pipeline = |(schedule, stages): &(Schedule, Vec<brigade_pipeline::StageReport>)| {
+            let ledger = Bytes::of(stages.iter().map(|stage| stage.bytes.as_slice()));
+            PipelineMemory {
+                schedule: *schedule,
+                stages: stages.iter().map(|stage| Bytes::of([stage.bytes.as_slice()]).total).collect(),
+                saving: saving(ledger.total, shared_bus_total),
+                saving_on_devices: saving(ledger.total, shared_bus_workers.total),
+                ledger,
+            }
+        };
+        let pipelines = counted.pipelines.iter().map(pipeline).collect();
+        Self { pipelines, shared_bus_workers, shared_bus_host, shared_bus_total }
+    }
+}
+
+fn row(model: &Sequential, batch: usize, buffer_bytes: u64) -> Result<Row, Failure> {
+    let sizes = |error| Failure::usage(format!("the plan: {error}"));
+    let ranges: Vec<_> =
+        Placement::by_hand(model, &["-"; WORKERS], &CUTS)?.stages.into_iter().map(|(_, range)| range).collect();
+    let pipeline = |schedule| {
+        let options = PlanOptions { schedule, batch, microbatches: 1, buffer_bytes };
+        let plan = Plan::new(model, &ranges, options).map_err(sizes)?;
+        Ok::<u64, Failure>(plan.stages.iter().map(|stage| stage.memory.total).sum())
+    };
+    let replica = MemoryPlan::replica(model, batch, buffer_bytes).map_err(sizes)?;
+    // Weights and momentum on the host.
+    let host = 2 * replica.weights;
+    Ok(Row {
+        batch,
+        shared_bus: WORKERS as u64 * replica.total + host,
+        layer_block_wise: pipeline(SCHEDULES[0])?,
+        one_f_one_b_async: pipeline(SCHEDULES[1])?,
+    })
+}
