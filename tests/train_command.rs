@@ -24,6 +24,21 @@ fn the_same_run_gives_the_same_bytes() {
     assert!(place.read("a") != place.read("c"), "another seed gives the same weights");
 }
 
+#[test]
+fn a_timeline_shows_the_plan_above_what_was_measured() {
+    let place = Place::new();
+    place.small("train", "--stages 2 --schedule 1f1b --microbatches 4 --timeline @picture.svg").done();
+    let picture = String::from_utf8(place.read("picture.svg")).unwrap();
+    let (planned, measured) = (picture.find(">planned").unwrap(), picture.find(">measured").unwrap());
+    assert!(planned < measured, "the plan is not above");
+    // The same actions of both stages in each: F, B and U of every microbatch and step that is shown.
+    let actions = |panel: &str, verb: &str| panel.matches(&format!("<title>{verb}")).count();
+    for verb in ["F", "B", "U"] {
+        let shown = actions(&picture[..measured], verb);
+        assert!(shown > 0 && shown == actions(&picture[measured..], verb), "{verb}: {shown}");
+    }
+}
+
 /// Has every field, none of them null.
 #[track_caller]
 fn assert_fields(event: &Value, fields: &[&str]) {

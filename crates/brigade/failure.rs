@@ -5,6 +5,7 @@ use std::fmt;
 use brigade_data::DataError;
 use brigade_devices::DeviceError;
 use brigade_pipeline::model::ModelError;
+use brigade_pipeline::schedule::Deadlock;
 use brigade_pipeline::{CheckpointError, PipelineError, PlacementError, TrainError};
 
 /// Exit statuses, as the documentation of the command line lists them.
@@ -68,6 +69,13 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<Deadlock> for Failure {
+    /// No schedule of the family ends so; a test holds that.
+    fn from(deadlock: Deadlock) -> Self {
+        Self::new(Status::Internal, format!("the schedule does not end: {deadlock:?}"))
+    }
+}
 
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {

@@ -8,4 +8,5 @@ pub(crate) mod eval;
 pub(crate) mod plan;
 pub(crate) mod reproduce;
 mod setup;
+mod timeline;
 pub(crate) mod train;

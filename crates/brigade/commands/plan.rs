@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use brigade::{Failure, Placement, Settings, Words};
 use brigade_pipeline::plan::{Plan, PlanOptions};
+use brigade_pipeline::schedule::picture::grid;
+use brigade_pipeline::schedule::{Durations, Schedule, simulate};
 
 use super::setup;
 use crate::output;
@@ -16,6 +18,9 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
     #[command(flatten)]
     words: Words,
+    /// Prints the schedule of this many steps as a grid: a column is the time of a forward, a backward takes two
+    #[arg(long, value_name = "STEPS")]
+    grid: Option<usize>,
     /// Prints one JSON document
     #[arg(long)]
     json: bool,
@@ -36,7 +41,19 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     };
     let plan =
         Plan::new(&settings.model, &ranges, options).map_err(|error| Failure::usage(format!("the plan: {error}")))?;
-    if args.json { output::json(&plan) } else { print(&plan, &placement) }
+    if args.json {
+        return output::json(&plan);
+    }
+    print(&plan, &placement)?;
+    args.grid.map_or(Ok(()), |steps| print_grid(&settings, placement.stages.len(), steps))
+}
+
+fn print_grid(settings: &Settings, stages: usize, steps: usize) -> Result<(), Failure> {
+    let schedule = Schedule::new(settings.schedule, stages);
+    let durations = vec![Durations::whole(1.0, 2.0, 0.0); stages];
+    let capacity = |link| schedule.capacity(link, settings.microbatches);
+    let timeline = simulate(&schedule, &vec![settings.microbatches; steps], &durations, 0.0, capacity)?;
+    output::line(format!("{}{:.1} % idle", grid(&timeline, 1.0), 100.0 * timeline.bubble()))
 }
 
 /// A plan needs no device: where none is named the stages have none.

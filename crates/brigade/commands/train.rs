@@ -15,7 +15,7 @@ use brigade_pipeline::{
 };
 use serde_json::{Value, json};
 
-use super::setup;
+use super::{setup, timeline};
 use crate::output;
 use crate::progress::Display;
 use crate::signals::Signals;
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Writes what happens to this file, as JSON lines
     #[arg(long)]
     events: Option<PathBuf>,
+    /// Draws the middle of the run to this SVG file: planned and measured, one above the other
+    #[arg(long)]
+    timeline: Option<PathBuf>,
     /// Prints the last event as one JSON document
     #[arg(long)]
     json: bool,
@@ -52,13 +55,14 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if let Some(resumed) = &resumed {
         check_fingerprint(&data, &resumed.manifest)?;
     }
-    saved_to.as_deref().map_or(Ok(()), check_writable)?;
+    [&saved_to, &args.timeline].into_iter().flatten().try_for_each(|path| check_writable(path))?;
     let mut events = Events::create(events_to.as_deref(), resumed.is_some())?;
     let store = settings.checkpoint_dir.as_deref().map(Store::open).transpose()?;
     let signals = Signals::listen()?;
 
     let (placement, _) = setup::placement(&settings)?;
-    let (mut pipeline, tuning) = setup::trainer(&settings, placement).start_with_report()?;
+    let (mut pipeline, tuning) =
+        setup::trainer(&settings, placement).record(args.timeline.is_some()).start_with_report()?;
     let mut position = Position::default();
     if let Some(resumed) = &resumed {
         pipeline.set_parameters(&resumed.tensors)?;
@@ -86,6 +90,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     }
     if let Some(path) = &saved_to {
         save(path, &mut pipeline)?;
+    }
+    if let Some(path) = &args.timeline {
+        timeline::write(path, &report.stages, &pipeline, settings.microbatches)?;
     }
     let end = end_event(&report, &pipeline);
     events.write(&end)?;

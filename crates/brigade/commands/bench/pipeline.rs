@@ -10,6 +10,7 @@ use brigade::{
     Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, Tuning, built_in,
     check_stages, choose,
 };
+use brigade_pipeline::schedule::simulate;
 use brigade_pipeline::{Source, StageReport, Stretch};
 use serde::Serialize;
 
@@ -88,6 +89,21 @@ struct Run {
     speedup: f64,
     bound: f64,
     efficiency: f64,
+    /// Fraction of the devices' time in which they do nothing: as measured, and simulated with the measured times of
+    /// the actions; medians over the rounds.
+    bubble: Bubble,
+    /// Time of a round in the simulation over the measured one; median over the rounds.
+    predicted: f64,
+}
+
+/// Fractions of the devices' time, 0 to 1.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Bubble {
+    measured: f64,
+    simulated: f64,
+    /// Of equal stages whose forward, gradient of the input and gradient of the weights take the same time, where the
+    /// schedule flushes: (P − 1) / (M + P − 1), and with `zero-bubble` (P − 1) / (3M + P − 1).
+    formula: Option<f64>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -124,7 +140,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn print(run: &Run) -> Result<(), Failure> {
     let times: Vec<_> = run.stage_milliseconds.iter().map(|time| format!("{time:.1}")).collect();
     output::line(format!(
-        "{} stages: {:.1} images/s ({:.1} to {:.1}), stages {} ms, speed-up {:.2} of at most {:.2}, efficiency {:.3}",
+        "{} stages: {:.1} images/s ({:.1} to {:.1}), stages {} ms, speed-up {:.2} of at most {:.2}, efficiency {:.3}; idle {:.1} %, simulated {:.1} %",
         run.stages,
         run.images_per_second,
         run.spread[0],
@@ -132,7 +148,9 @@ fn print(run: &Run) -> Result<(), Failure> {
         times.join(" "),
         run.speedup,
         run.bound,
-        run.efficiency
+        run.efficiency,
+        100.0 * run.bubble.measured,
+        100.0 * run.bubble.simulated
     ))
 }
 
@@ -151,6 +169,10 @@ struct Bench {
     devices: Vec<DeviceInfo>,
     rates: Vec<f64>,
     stage_seconds: Vec<Vec<f64>>,
+    steps: usize,
+    microbatches: usize,
+    /// Of each round: the bubble as measured and simulated, and the simulated time over the measured one.
+    simulations: Vec<[f64; 3]>,
 }
 
 impl Bench {
@@ -181,6 +203,9 @@ impl Bench {
             stage_seconds: vec![Vec::new(); devices.len()],
             devices,
             rates: Vec::new(),
+            steps: args.steps,
+            microbatches: args.microbatches,
+            simulations: Vec::new(),
         };
         // The first round prepares every program; it does not count.
         bench.train()?;
@@ -203,10 +228,38 @@ impl Bench {
     fn round(&mut self) -> Result<(), Failure> {
         let (seconds, stages) = self.train()?;
         self.rates.push(self.samples as f64 / seconds);
+        self.simulations.push(self.simulated(seconds, &stages)?);
         for (times, stage) in self.stage_seconds.iter_mut().zip(stages) {
             times.push(stage.busy().as_secs_f64() / stage.forward.count.max(1) as f64);
         }
         Ok(())
+    }
+
+    /// What the simulator makes of a round with the times of its actions, beside what was measured.
+    fn simulated(&self, seconds: f64, stages: &[StageReport]) -> Result<[f64; 3], Failure> {
+        let schedule = self.pipeline.schedule();
+        let durations: Vec<_> = stages.iter().map(StageReport::durations).collect();
+        let capacity = |link| schedule.capacity(link, self.microbatches);
+        let timeline = simulate(&schedule, &vec![self.microbatches; self.steps], &durations, 0.0, capacity)?;
+        let busy: f64 = stages.iter().map(|stage| stage.busy().as_secs_f64()).sum();
+        let measured = 1.0 - busy / (stages.len() as f64 * seconds);
+        Ok([measured, timeline.bubble(), timeline.makespan() / seconds])
+    }
+
+    fn bubble(&self) -> Bubble {
+        let schedule = self.pipeline.schedule();
+        let [stages, microbatches] = [schedule.stages, self.microbatches].map(|count| count as f64);
+        let parts = if schedule.kind.splits() { 3.0 } else { 1.0 };
+        let formula = (stages - 1.0) / (parts * microbatches + stages - 1.0);
+        Bubble {
+            measured: self.median_of(0),
+            simulated: self.median_of(1),
+            formula: schedule.kind.flushes().then_some(formula),
+        }
+    }
+
+    fn median_of(&self, place: usize) -> f64 {
+        median(self.simulations.iter().map(|round| round[place]).collect())
     }
 
     /// Seconds of one microbatch on each stage.
@@ -238,6 +291,8 @@ impl Bench {
             speedup,
             bound,
             efficiency: speedup / bound,
+            bubble: self.bubble(),
+            predicted: self.median_of(2),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! read the rows that [`Schedule::row`] gives.
 
 mod action;
+pub mod picture;
 mod simulate;
 
 use std::fmt;
