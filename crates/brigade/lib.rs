@@ -1,7 +1,9 @@
 #![doc = include_str!("../../README.md")]
 
+mod budget;
 mod devices;
 mod failure;
+mod recovery;
 mod settings;
 mod source;
 mod trainer;
@@ -15,8 +17,10 @@ pub use brigade_pipeline::schedule::Kind as Schedule;
 pub use brigade_pipeline::{
     LearningRate, Metrics, Optimiser, Pipeline, Placement, Position, Progress, TrainOptions, train,
 };
+pub use budget::check_budget;
 pub use devices::choose;
 pub use failure::{Failure, Status};
+pub use recovery::{Recovery, Survived, train_through_losses};
 pub use settings::{Settings, check_stages};
 pub use source::Data;
 pub use trainer::{Trainer, open, threads_each};

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,wgpu=error,wgpu_hal=error,wgpu_core=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    std::panic::set_hook(Box::new(report_panic));
     let outcome = run(Cli::parse().command);
     #[cfg(feature = "faults")]
     brigade_devices::fault::write_counts();
@@ -56,6 +57,14 @@ fn main() -> ExitCode {
             ExitCode::from(failure.status as u8)
         }
     }
+}
+
+/// A panic is a bug, told as an error with its thread and place; what catches it says what becomes of the run.
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let (thread, message) = (thread.name().unwrap_or("unnamed"), panic.payload_as_str().unwrap_or("without a message"));
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!("thread {thread} at {place}: {message}");
 }
 
 fn run(command: Command) -> Result<(), Failure> {

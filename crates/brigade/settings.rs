@@ -54,6 +54,8 @@ pub struct Settings {
     pub seed: u64,
     /// Driver threads of each software adapter.
     pub threads: Option<usize>,
+    /// Bytes that a stage may use on its device, where it is limited.
+    pub memory_budget: Option<u64>,
     /// How much is tried to find the fastest kernels.
     pub tune: Tuning,
     /// Where checkpoints go.
@@ -127,6 +129,7 @@ impl Settings {
             loss_scale: words.loss_scale.map_or(default_scale(precision), |scale| scale as f32),
             seed,
             threads: words.threads,
+            memory_budget: words.memory_budget.map(|mib| (mib * 1_048_576.0) as u64),
             tune: words.tune.as_deref().map(parsed).transpose()?.unwrap_or_default(),
             checkpoint_dir: words.checkpoint_dir,
             resume: words.resume.unwrap_or(false),

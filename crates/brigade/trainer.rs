@@ -27,6 +27,7 @@ pub struct Trainer {
     placement: Placement,
     options: PipelineOptions,
     threads: Option<usize>,
+    memory_budget: Option<u64>,
     tune: Tuning,
     precision: Precision,
     self_test: bool,
@@ -46,7 +47,17 @@ impl Trainer {
             record: false,
         };
         let (tune, precision) = (Tuning::Off, Precision::F32);
-        Self { model, placement, options, threads: None, tune, precision, self_test: true, profile: false }
+        Self {
+            model,
+            placement,
+            options,
+            threads: None,
+            memory_budget: None,
+            tune,
+            precision,
+            self_test: true,
+            profile: false,
+        }
     }
 
     /// The schedule; one that flushes wants several microbatches.
@@ -84,6 +95,13 @@ impl Trainer {
         self
     }
 
+    /// The most bytes that each device may hold.
+    #[must_use]
+    pub fn memory_budget(mut self, bytes: Option<u64>) -> Self {
+        self.memory_budget = bytes;
+        self
+    }
+
     /// What operands of products may be rounded to, and what the loss is multiplied with meanwhile, so that small
     /// gradients survive it.
     #[must_use]
@@ -111,6 +129,19 @@ impl Trainer {
     pub fn profile(mut self, profile: bool) -> Self {
         self.profile = profile;
         self
+    }
+
+    /// The device of each stage, as the placement names it.
+    pub fn devices(&self) -> impl Iterator<Item = &str> {
+        self.placement.stages.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The same run over other devices, a stage on each, cut anew.
+    ///
+    /// # Errors
+    /// Where there are more devices than layers, or none.
+    pub fn over(&self, devices: &[impl AsRef<str>]) -> Result<Self, Failure> {
+        Ok(Self { placement: Placement::balanced(&self.model, devices)?, ..self.clone() })
     }
 
     /// Opens the devices, holds the kernels of the model against the reference on each, and starts the stages.
@@ -197,7 +228,8 @@ impl Trainer {
     }
 
     fn open(&self, device: &DeviceInfo, threads: usize) -> Result<Box<dyn Executor>, Failure> {
-        let options = OpenOptions { profile: self.profile, ..self.open_options(threads) };
+        let options =
+            OpenOptions { profile: self.profile, budget_bytes: self.memory_budget, ..self.open_options(threads) };
         Ok(brigade_devices::open(device, &options)?)
     }
 

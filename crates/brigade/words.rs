@@ -104,6 +104,9 @@ pub struct Words {
     /// Driver threads of each software adapter [default: the cores shared among them]
     #[arg(long)]
     pub threads: Option<usize>,
+    /// Most memory that a stage may use on its device, in MiB; adapters do not say how much they have
+    #[arg(long, value_name = "MIB")]
+    pub memory_budget: Option<f64>,
     /// Tuning of kernels: off, quick (the few that promise most) or full [default: quick]
     #[arg(long)]
     pub tune: Option<String>,
@@ -129,7 +132,7 @@ pub struct Words {
 
 impl Words {
     /// Every key of a run file.
-    pub(crate) const KEYS: [&'static str; 36] = [
+    pub(crate) const KEYS: [&'static str; 37] = [
         "resume",
         "save",
         "events",
@@ -163,6 +166,7 @@ impl Words {
         "loss-scale",
         "seed",
         "threads",
+        "memory-budget",
         "tune",
         "checkpoint-dir",
         "layers",
@@ -198,6 +202,7 @@ impl Words {
         at_least_one("epochs", self.epochs)?;
         at_least_one("steps", self.steps)?;
         at_least_one("threads", self.threads)?;
+        number("memory-budget", self.memory_budget, 1e9)?;
         at_least_one("batch", self.batch)?;
         at_most("batch", self.batch, MOST_SAMPLES)?;
         number("learning-rate", self.learning_rate, f32::MAX)?;
@@ -249,6 +254,7 @@ impl Words {
             loss_scale,
             seed,
             threads,
+            memory_budget,
             tune,
             checkpoint_dir,
             input,

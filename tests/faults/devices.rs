@@ -28,3 +28,96 @@ fn row_27_software_with_the_flag_on_adapters() {
     place.write("any.toml", crate::common::command::SMALL.replace("devices = [\"reference\"]", "").as_bytes());
     within_limit(place.command("train --config @any.toml --steps 1 --software --stages 2")).done();
 }
+
+const DRIVERS: [&str; 2] = ["lvp_icd", "swiftshader_icd"];
+
+/// The driver files of both software adapters.
+fn driver_files() -> Vec<String> {
+    let home = std::env::var("HOME").unwrap();
+    let data = std::env::var("XDG_DATA_HOME").unwrap_or(format!("{home}/.local/share"));
+    let folders =
+        ["/usr/share/vulkan/icd.d".to_owned(), "/etc/vulkan/icd.d".to_owned(), format!("{data}/vulkan/icd.d")];
+    let files = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten();
+    let paths = files.map(|file| file.unwrap().path().display().to_string());
+    let found: Vec<_> = paths.filter(|path| DRIVERS.iter().any(|driver| path.contains(driver))).collect();
+    assert!(found.len() >= 2, "run scripts/setup test");
+    found
+}
+
+#[test]
+fn row_35_the_order_of_the_adapters_does_not_matter_on_adapters() {
+    let place = Place::new();
+    let files = driver_files();
+    let turned: Vec<_> = files.iter().rev().cloned().collect();
+    let twice: Vec<_> = files.iter().chain(&files).cloned().collect();
+    let mut weights = Vec::new();
+    for files in [&files, &turned, &twice] {
+        let line =
+            "train --config @small.toml --tune off --steps 2 --devices llvmpipe,swiftshader --save @w.safetensors";
+        let mut command = place.command(line);
+        command.env("VK_DRIVER_FILES", files.join(":")).env("VK_ICD_FILENAMES", files.join(":"));
+        let done = within_limit(command).done();
+        let reported = |stage: &str, name: &str| {
+            done.error.lines().any(|line| line.starts_with(stage) && line.to_lowercase().contains(name))
+        };
+        assert!(reported("stage 0", "llvmpipe") && reported("stage 1", "swiftshader"), "{done:?}");
+        weights.push(place.read("w.safetensors"));
+    }
+    assert!(weights.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+/// Every result of the first device is wrong from the start.
+#[track_caller]
+fn wrong_numbers(devices: &str, name: &str, kind: &str) {
+    let place = Place::new();
+    let arguments = format!("--steps 2 --tune off --devices {devices}");
+    let outcome = place.train_with(&format!("device0.wait@1+:{kind}"), &arguments);
+    outcome.refused(5, &[name, "kernel", "computes wrong numbers", "update the driver or leave this device out"]);
+}
+
+#[test]
+fn row_36_wrong_numbers_on_reference() {
+    wrong_numbers("reference", "reference", "wrong");
+}
+
+#[test]
+fn row_36_wrong_numbers_on_llvmpipe() {
+    wrong_numbers("llvmpipe", "llvmpipe", "wrong");
+}
+
+#[test]
+fn row_36_nan_on_swiftshader() {
+    wrong_numbers("swiftshader", "SwiftShader", "nan");
+}
+
+#[test]
+fn row_36_another_variant_on_llvmpipe() {
+    let place = Place::new();
+    let outcome = place.train_with("device0.wait@1:wrong", "--steps 2 --tune off --devices llvmpipe").done();
+    assert!(outcome.error.contains("is left out"), "{outcome:?}");
+}
+
+#[test]
+fn row_30_the_plan_does_not_fit_in_memory() {
+    let place = Place::new();
+    let line = "train --config @small.toml --stages 2 --batch 64 --microbatches 1 --memory-budget 0.5 --events @events";
+    let refused = within_limit(place.command(line));
+    let refused =
+        refused.refused(6, &["stage 0 (reference) needs", "stage 1 (reference) needs", "of 0.50 MiB", "too much"]);
+    // What is advised fits indeed, and nothing has run before.
+    let batch = refused.error.split("--batch ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    assert!(!String::from_utf8(place.read("events")).unwrap().contains("step"));
+    let line = format!("train --config @small.toml --stages 2 --batch {batch} --steps 1 --memory-budget 0.5");
+    within_limit(place.command(&line)).done();
+}
+
+#[test]
+fn row_30_a_budget_holds_on_llvmpipe() {
+    let place = Place::new();
+    // The plan fits, and the staging rings beside it do not.
+    let line = "train --config @small.toml --devices llvmpipe --tune off --steps 1 --batch 8 --memory-budget";
+    let plan = within_limit(place.command("plan --config @small.toml --devices reference --json --batch 8")).json();
+    let need = plan["stages"][0]["memory"]["total"].as_f64().unwrap() / 1_048_576.0 + 0.001;
+    within_limit(place.command(&format!("{line} {need}"))).refused(6, &["llvmpipe", "out of memory", "smaller batch"]);
+    within_limit(place.command(&format!("{line} 64"))).done();
+}

@@ -7,3 +7,6 @@ mod common;
 mod support;
 
 mod devices;
+mod long_run;
+mod losses;
+mod threads;

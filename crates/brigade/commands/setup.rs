@@ -1,11 +1,13 @@
 //! From settings to a placement and a trainer.
 
-use brigade::{DeviceInfo, Failure, Placement, Settings, Trainer, choose};
+use brigade::{DeviceInfo, Failure, Placement, Settings, Trainer, check_budget, choose};
 
 /// The placement of a run, and the device of each stage.
 pub(crate) fn placement(settings: &Settings) -> Result<(Placement, Vec<DeviceInfo>), Failure> {
     let devices = choose(&settings.devices, settings.stages_asked()?, settings.software)?;
-    Ok((place(settings, &devices)?, devices))
+    let placement = place(settings, &devices)?;
+    check_budget(settings, &placement)?;
+    Ok((placement, devices))
 }
 
 /// The placement of a run over given devices.
@@ -26,6 +28,7 @@ pub(crate) fn trainer(settings: &Settings, placement: Placement) -> Trainer {
         .seed(settings.seed)
         .optimiser(settings.optimiser)
         .threads(settings.threads)
+        .memory_budget(settings.memory_budget)
         .tune(settings.tune)
         .precision(settings.precision, settings.loss_scale)
 }

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use brigade::{
-    Data, DeviceInfo, Failure, Pipeline, Position, Progress, Sequential, Settings, Status, TrainOptions, TuningReport,
-    Words,
+    Data, DeviceInfo, Failure, Pipeline, Position, Progress, Recovery, Sequential, Settings, Status, Survived,
+    TrainOptions, TuningReport, Words, train_through_losses,
 };
 use brigade_pipeline::model::Layer;
 use brigade_pipeline::{
@@ -61,8 +61,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let signals = Signals::listen()?;
 
     let (placement, _) = setup::placement(&settings)?;
-    let (mut pipeline, tuning) =
-        setup::trainer(&settings, placement).record(args.timeline.is_some()).start_with_report()?;
+    let trainer = setup::trainer(&settings, placement).record(args.timeline.is_some());
+    let (mut pipeline, tuning) = trainer.start_with_report()?;
     let mut position = Position::default();
     if let Some(resumed) = &resumed {
         pipeline.set_parameters(&resumed.tensors)?;
@@ -75,16 +75,20 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let options = options(&settings, &data, store, &position);
     let mut display = Display::new(last_step(&settings, &data), position.step);
     let mut event_error = None;
-    let report = brigade::train(&mut pipeline, &data, &options, position, &mut |progress| {
+    let mut recoveries = Vec::new();
+    let mut observe = |progress: &Progress| {
         display.show(progress);
         if let Err(error) = progress_event(progress).map_or(Ok(()), |event| events.write(&event)) {
             event_error = Some(error);
             return ControlFlow::Break(());
         }
         if signals.received().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    };
+    let mut recovered = |recovery: &Recovery| recoveries.push(recovery.clone());
+    let survived = train_through_losses(&trainer, pipeline, &data, &options, position, &mut observe, &mut recovered);
     display.finish();
-    let report = report?;
+    recoveries.iter().try_for_each(|recovery| events.write(&recovery_event(recovery)))?;
+    let Survived { mut pipeline, report } = survived?;
     if let Some(error) = event_error {
         return Err(error);
     }
@@ -258,6 +262,14 @@ fn progress_event(progress: &Progress) -> Option<Value> {
         })),
         Progress::Checkpoint { path } => Some(json!({"event": "checkpoint", "path": path})),
     }
+}
+
+fn recovery_event(recovery: &Recovery) -> Value {
+    let Recovery { stage, device, reason, step, moved, elapsed } = recovery;
+    json!({
+        "event": "recovery", "stage": stage, "device": device, "reason": reason, "step": step, "moved": moved,
+        "seconds": elapsed.as_secs_f64(),
+    })
 }
 
 fn end_event(report: &RunReport, pipeline: &Pipeline) -> Value {

@@ -8,9 +8,13 @@
 
 #[cfg(feature = "faults")]
 mod armed;
+#[cfg(feature = "faults")]
+mod executor;
 
 #[cfg(feature = "faults")]
 pub use armed::{arm, at, happened, write_counts};
+#[cfg(feature = "faults")]
+pub(crate) use executor::{Faulty, check_there};
 
 /// What goes wrong. Which kinds a site knows is the site's affair; one that it does not know does nothing.
 /// [`Fault::Panic`], [`Fault::Hang`] and [`Fault::Kill`] work at every site and never come back from [`at`].

@@ -56,6 +56,16 @@ impl Default for OpenOptions {
 /// # Errors
 /// Where it is not there any more, or its driver refuses.
 pub fn open(info: &DeviceInfo, options: &OpenOptions) -> Result<Box<dyn Executor>, DeviceError> {
+    #[cfg(feature = "faults")]
+    {
+        crate::fault::check_there(info)?;
+        Ok(Box::new(crate::fault::Faulty::new(open_inner(info, options)?)))
+    }
+    #[cfg(not(feature = "faults"))]
+    open_inner(info, options)
+}
+
+fn open_inner(info: &DeviceInfo, options: &OpenOptions) -> Result<Box<dyn Executor>, DeviceError> {
     if info.kind == Kind::Reference {
         return Ok(Box::new(ReferenceExecutor::new()));
     }

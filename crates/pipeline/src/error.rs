@@ -21,7 +21,7 @@ pub enum PipelineError {
         source: DeviceError,
     },
     /// A thread panicked.
-    #[error("stage {stage}: its thread panicked: {message}")]
+    #[error("stage {stage}: its thread ended with a fault of its own: {message}; this is a bug, please report it")]
     Panic {
         /// Whose thread.
         stage: usize,

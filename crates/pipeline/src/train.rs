@@ -185,6 +185,29 @@ impl From<Position> for RunReport {
     }
 }
 
+impl RunReport {
+    /// Adds what a later part of the same run gave.
+    pub fn absorb(&mut self, later: Self) {
+        self.position = later.position;
+        self.seconds += later.seconds;
+        self.samples += later.samples;
+        self.test = later.test;
+        self.stopped |= later.stopped;
+        absorb(&mut self.stages, later.stages);
+    }
+}
+
+/// Adds what stages counted later; over other stages than before, counting starts anew.
+fn absorb(total: &mut Vec<StageReport>, later: Vec<StageReport>) {
+    if total.len() != later.len() {
+        *total = later;
+        return;
+    }
+    for (total, stage) in total.iter_mut().zip(later) {
+        total.absorb(stage);
+    }
+}
+
 struct Run<'a> {
     pipeline: &'a mut Pipeline,
     source: &'a dyn Source,
@@ -243,7 +266,7 @@ impl Run<'_> {
         })?;
         self.report.stopped |= stopped;
         self.advance(report.steps, report.metrics.samples);
-        self.absorb(report.stages);
+        absorb(&mut self.report.stages, report.stages);
         Ok(report.metrics)
     }
 
@@ -256,16 +279,6 @@ impl Run<'_> {
         if position.batch >= per_epoch {
             position.batch = 0;
             position.epoch += 1;
-        }
-    }
-
-    fn absorb(&mut self, stages: Vec<StageReport>) {
-        if self.report.stages.is_empty() {
-            self.report.stages = stages;
-            return;
-        }
-        for (total, stage) in self.report.stages.iter_mut().zip(stages) {
-            total.absorb(stage);
         }
     }
 

@@ -1,0 +1,27 @@
+//! Panics.
+
+use crate::common::command::Place;
+use crate::support::newest_verifies;
+
+/// Two epochs of three steps.
+const RUN: &str = "--devices reference --stages 2 --epochs 2";
+
+#[test]
+fn row_26_a_panic_in_a_stage() {
+    let place = Place::new();
+    let wanted = place.undisturbed(RUN);
+    let calls = place.calls(RUN);
+    for site in ["device0.submit", "device1.submit", "device1.wait"] {
+        let last = calls[site];
+        let directory = site.replace('.', "-");
+        // Late in the second epoch: the first one's checkpoint is there.
+        let run = format!("{RUN} --checkpoint-dir @{directory}");
+        let started = std::time::Instant::now();
+        let outcome = place.train_with(&format!("{site}@{}:panic", last - 9), &run);
+        assert!(started.elapsed().as_secs() < 15, "the neighbours were not released");
+        let stage = format!("stage {}", &site[6..7]);
+        outcome.refused(70, &[&stage, "a fault planted at", "thread stage-", site]);
+        newest_verifies(&place.path(&directory));
+        place.resumes_to(&wanted, &directory, RUN);
+    }
+}
