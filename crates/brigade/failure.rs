@@ -123,6 +123,7 @@ impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Self {
         let status = match &error {
             PipelineError::Device { source, .. } => device_status(source),
+            PipelineError::Hang { .. } => Status::Hang,
             PipelineError::NotFinite { .. } | PipelineError::BrokenWeights { .. } => Status::Numerics,
             PipelineError::Data(_) => Status::Data,
             PipelineError::Microbatches { .. } | PipelineError::Shape(_) => Status::Usage,

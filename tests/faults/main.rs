@@ -7,6 +7,7 @@ mod common;
 mod support;
 
 mod devices;
+mod links;
 mod long_run;
 mod losses;
 mod threads;

@@ -48,6 +48,21 @@ pub enum PipelineError {
         /// The microbatch that came.
         found: String,
     },
+    /// Nothing has happened at any stage for much longer than anything took before.
+    #[error(
+        "stage {stage} hangs at {action}: nothing has happened for {:.0} s; look for the driver's reset in the system's \
+         log, and go on with --resume{grid}", waited.as_secs_f64()
+    )]
+    Hang {
+        /// Which stage is computing for the longest time, or waits where nobody computes.
+        stage: usize,
+        /// What it has come to.
+        action: Action,
+        /// Since anything happened.
+        waited: std::time::Duration,
+        /// The place of every stage in the schedule.
+        grid: String,
+    },
     /// The loss is no number.
     #[error("the loss of step {step} is {loss}: training has diverged; try a smaller learning rate, or fewer stages")]
     NotFinite {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::PipelineError;
 use crate::batch::{Batches, Samples, messages};
+use crate::disturb::disturbed;
 use crate::link::{Feed, Message};
 use crate::pipeline::Metrics;
 
@@ -53,7 +54,10 @@ impl Feeder<'_> {
             };
             for (input, labels) in messages(samples, self.count, microbatch, first_sample) {
                 // Where the pipeline has ended, its own error is told.
-                if self.feed.labels.blocking_send(labels).is_err() || self.feed.inputs.blocking_send(input).is_err() {
+                let mut labels = disturbed("link.labels", labels).into_iter();
+                if labels.any(|labels| self.feed.labels.blocking_send(labels).is_err())
+                    || self.feed.inputs.blocking_send(input).is_err()
+                {
                     return Ok(());
                 }
                 microbatch += 1;

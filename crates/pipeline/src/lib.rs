@@ -3,6 +3,7 @@
 mod batch;
 mod checkpoint;
 mod data_parallel;
+mod disturb;
 mod error;
 mod feeder;
 mod link;
@@ -16,6 +17,7 @@ pub mod schedule;
 mod stage;
 mod tensors;
 mod train;
+mod watchdog;
 
 pub use batch::{Batches, Samples, microbatches};
 pub use checkpoint::{Checkpoint, CheckpointError, Manifest, Store, Values, read_tensors, write_tensors};

@@ -1,10 +1,11 @@
 //! The running pipeline: workers on their threads, and the driver that feeds them.
 
+use std::cell::RefCell;
 use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::schedule::{Kind, Schedule};
 use crate::stage::worker::{Event, Order, Segment, Worker};
 use crate::stage::{Block, Parameter, Stage, StageOptions};
 use crate::train::LearningRate;
+use crate::watchdog::{LOOK, Watchdog};
 use crate::{NamedTensor, PipelineError};
 
 /// Steps of samples that wait before the first stage.
@@ -133,6 +135,7 @@ pub struct Pipeline {
     ranges: Vec<Range<usize>>,
     /// Elements of one input sample, and number of classes.
     sample: (usize, usize),
+    watchdog: RefCell<Watchdog>,
     /// After an error the workers have ended or are about to, and their events say nothing about new orders.
     ended: bool,
     /// A device that does not answer may never let go of its worker: then nobody waits for the threads.
@@ -174,7 +177,20 @@ impl Pipeline {
             .map(|(stage, ends)| spawn(Worker::new(stage, schedule, ends, tell.clone()), tell.clone()))
             .collect::<Result<_, _>>()?;
         let sample = (model.input.elements()?, model.classes());
-        Ok(Self { schedule, options, feed, workers, events, devices, ranges, sample, ended: false, hangs: false })
+        let watchdog = RefCell::new(Watchdog::new(schedule.stages));
+        Ok(Self {
+            schedule,
+            options,
+            feed,
+            workers,
+            events,
+            devices,
+            ranges,
+            sample,
+            watchdog,
+            ended: false,
+            hangs: false,
+        })
     }
 
     /// What each stage will compute over and over in whole microbatches, for tuning before it starts.
@@ -231,13 +247,14 @@ impl Pipeline {
             learning_rate: stretch.learning_rate.clone(),
             record: self.options.record,
         };
+        let steps = segment.steps.clone();
         self.order(&Order::Train(segment))?;
         let mut steps_done = StepCounter::new(sizes.clone());
         let stop = AtomicBool::new(false);
         let feeder = self.feeder(&stop, &sizes, true);
         let (outcome, fed) = std::thread::scope(|scope| {
             let feeding = scope.spawn(|| feeder.run(batches, stretch.first_sample));
-            let outcome = self.collect(&mut |metrics| {
+            let outcome = self.collect(&steps, &mut |metrics| {
                 if let Some((step, metrics)) = steps_done.add(metrics) {
                     check_finite(stretch.first_step + step, metrics)?;
                     if on_step(stretch.first_step + step, metrics).is_break() {
@@ -266,7 +283,7 @@ impl Pipeline {
         let feeder = self.feeder(&stop, &sizes, false);
         let (outcome, fed) = std::thread::scope(|scope| {
             let feeding = scope.spawn(|| feeder.run(batches, 0));
-            let outcome = self.collect(&mut |metrics| {
+            let outcome = self.collect(&[], &mut |metrics| {
                 total.add(metrics);
                 Ok(())
             });
@@ -305,7 +322,10 @@ impl Pipeline {
     fn note<T>(&mut self, outcome: Result<T, PipelineError>) -> Result<T, PipelineError> {
         if let Err(error) = &outcome {
             self.ended = true;
-            self.hangs |= matches!(error, PipelineError::Device { source: DeviceError::Timeout { .. }, .. });
+            self.hangs |= matches!(
+                error,
+                PipelineError::Hang { .. } | PipelineError::Device { source: DeviceError::Timeout { .. }, .. }
+            );
         }
         outcome
     }
@@ -321,7 +341,7 @@ impl Pipeline {
     /// Where a device is lost.
     pub fn set_parameters(&mut self, tensors: &[NamedTensor]) -> Result<(), PipelineError> {
         self.order(&Order::Write(tensors.iter().cloned().map(Parameter::from).collect()))?;
-        let outcome = self.collect(&mut |_| Ok(()));
+        let outcome = self.collect(&[], &mut |_| Ok(()));
         self.note(outcome).map(|_| ())
     }
 
@@ -347,22 +367,42 @@ impl Pipeline {
     /// Listens until every stage is done.
     fn collect(
         &self,
+        steps: &[usize],
         on_metrics: &mut dyn FnMut(Metrics) -> Result<(), PipelineError>,
     ) -> Result<Vec<StageReport>, PipelineError> {
+        self.watchdog.borrow_mut().start();
         let mut reports: Vec<StageReport> = Vec::with_capacity(self.workers.len());
         while reports.len() < self.workers.len() {
-            match self.events.recv() {
+            match self.next_event(steps) {
                 Ok(Event::Metrics { samples, loss_sum, correct }) => {
                     on_metrics(Metrics { samples, loss_sum, correct })?;
                 }
                 Ok(Event::Done(report)) => reports.push(*report),
-                Ok(Event::Parameters { .. }) => {}
+                Ok(Event::Parameters { .. } | Event::At { .. }) => {}
                 Ok(Event::Failed { error }) => return Err(self.root_cause(error)),
-                Err(_) => return Err(PipelineError::Ended),
+                Err(error) => return Err(error),
             }
         }
         reports.sort_by_key(|report| report.stage);
         Ok(reports)
+    }
+
+    /// What a worker tells next; where nobody tells anything for too long, the pipeline hangs.
+    fn next_event(&self, steps: &[usize]) -> Result<Event, PipelineError> {
+        loop {
+            let event = self.events.recv_timeout(LOOK);
+            let mut watchdog = self.watchdog.borrow_mut();
+            match &event {
+                Ok(Event::At { stage, action, waiting }) => watchdog.note(*stage, *action, *waiting),
+                Ok(_) => watchdog.hear(),
+                Err(RecvTimeoutError::Timeout) => {
+                    watchdog.check(&self.schedule, steps)?;
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(PipelineError::Ended),
+            }
+            return event.map_err(|_| PipelineError::Ended);
+        }
     }
 
     /// Of the errors that follow one another when a stage ends, the one that began it.

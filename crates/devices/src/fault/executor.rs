@@ -136,7 +136,9 @@ impl Executor for Faulty {
     fn wait(&mut self, ticket: Ticket, timeout: Duration) -> Result<Completion, DeviceError> {
         let fault = self.meet("wait")?;
         let mut completion = self.inner.wait(ticket, timeout)?;
-        if let (Some(_), Some(download)) = (fault, completion.download.take()) {
+        if fault.is_some()
+            && let Some(download) = completion.download.take()
+        {
             let mut bytes = download.to_vec();
             spoil(&mut bytes, fault);
             completion.download = Some(Download::from(bytes));

@@ -12,6 +12,7 @@ use brigade_devices::Ticket;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Parameter, Stage};
+use crate::disturb::disturbed;
 use crate::link::{Ends, Message, Payload, Sender, Tag};
 use crate::report::{Record, StageReport};
 use crate::schedule::{Action, Schedule, Verb};
@@ -51,6 +52,8 @@ pub(crate) struct Segment {
 pub(crate) enum Event {
     /// The last stage computed a microbatch's loss.
     Metrics { samples: usize, loss_sum: f64, correct: usize },
+    /// A stage has come to an action of its row, and computes it or waits for its message.
+    At { stage: usize, action: Action, waiting: bool },
     /// An order has been carried out.
     Done(Box<StageReport>),
     /// All parameters of a stage.
@@ -180,6 +183,7 @@ impl Worker {
         let mut row = self.schedule.row(self.stage.index, &segment.steps);
         let mut position = 0;
         while let Some(&action) = row.get(position) {
+            self.tell(Event::At { stage: self.stage.index, action, waiting: false });
             match action.verb {
                 Verb::Update => {
                     let rate = segment.learning_rate.at(segment.first_step + action.index);
@@ -251,6 +255,7 @@ impl Worker {
         self.start(false);
         for index in 0..microbatches {
             let action = Action::forward(index);
+            self.tell(Event::At { stage: self.stage.index, action, waiting: false });
             let (tag, input) = match self.receive(action).await? {
                 Next::Received(tag, input) => (tag, input),
                 Next::End { steps } => {
@@ -319,8 +324,11 @@ impl Worker {
             }
         }
         let started = Instant::now();
+        let stage = self.stage.index;
+        self.tell(Event::At { stage, action, waiting: true });
         let message = self.channel(action.verb).recv().await;
         self.report.waited += started.elapsed();
+        self.tell(Event::At { stage, action, waiting: false });
         message.ok_or(PipelineError::Disconnected { stage: self.stage.index, action })
     }
 
@@ -405,7 +413,11 @@ impl Worker {
             _ => self.report.gradient_bytes += bytes,
         }
         let message = Message::Microbatch(tag, Payload::Slot(download, skip));
-        deliver(to, message).await.map_err(|()| PipelineError::Disconnected { stage: self.stage.index, action })
+        for message in disturbed("link.send", message) {
+            let sent = deliver(to, message).await;
+            sent.map_err(|()| PipelineError::Disconnected { stage: self.stage.index, action })?;
+        }
+        Ok(())
     }
 
     async fn pass_end_on(&mut self, steps: usize) -> Result<(), PipelineError> {
