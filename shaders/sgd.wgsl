@@ -1,5 +1,6 @@
-// d = gradient_unscale · dw + weight_decay · w; v = momentum · v + fresh · d; w -= learning_rate · (d + momentum · v
-// with Nesterov, else v); dw = 0. A workgroup takes 1024 elements in a row, so that neighbouring lanes read neighbours.
+// d = gradient_unscale · dw + weight_decay · w; v = momentum · v + fresh · d; w -= learning_rate · (b · d + a · v), where
+// the shares a and b are 1 and 0 but with Nesterov or spike compensation; dw = 0. A workgroup takes 1024 elements in a
+// row, so that neighbouring lanes read neighbours.
 
 struct SgdParams {
     elements: u32,
@@ -7,7 +8,8 @@ struct SgdParams {
     // 1 - dampening.
     fresh: f32,
     weight_decay: f32,
-    nesterov: u32,
+    velocity_share: f32,
+    gradient_share: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: SgdParams;
@@ -32,7 +34,8 @@ fn update(
         let weight = w[i];
         let gradient = unscale * dw[i] + given.weight_decay * weight;
         let velocity = given.momentum * v[i] + given.fresh * gradient;
-        let step = select(velocity, gradient + given.momentum * velocity, given.nesterov != 0u);
+        let mixed = given.gradient_share * gradient + given.velocity_share * velocity;
+        let step = select(mixed, velocity, given.gradient_share == 0.0);
         w[i] = weight - learning_rate * step;
         v[i] = velocity;
         dw[i] = 0.0;

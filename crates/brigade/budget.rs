@@ -35,9 +35,10 @@ fn needs(settings: &Settings, ranges: &[Range<usize>], batch: usize) -> Result<V
         schedule: settings.schedule,
         batch,
         microbatches: settings.microbatches.min(batch),
+        staleness: settings.staleness,
         buffer_bytes: u64::MAX,
     };
-    let plan = Plan::new(&settings.model, ranges, options).map_err(|error| Failure::usage(error.to_string()))?;
+    let plan = Plan::new(&settings.model, ranges, options)?;
     Ok(plan.stages.iter().map(|stage| stage.memory.total).collect())
 }
 

@@ -6,6 +6,7 @@ use brigade_data::DataError;
 use brigade_devices::DeviceError;
 use brigade_pipeline::model::ModelError;
 use brigade_pipeline::schedule::Deadlock;
+use brigade_pipeline::staleness::StalenessError;
 use brigade_pipeline::{CheckpointError, PipelineError, PlacementError, TrainError};
 
 /// Exit statuses, as the documentation of the command line lists them.
@@ -89,6 +90,12 @@ impl From<PlacementError> for Failure {
     }
 }
 
+impl From<StalenessError> for Failure {
+    fn from(error: StalenessError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         Self::new(if error.is_setting() { Status::Usage } else { Status::Data }, error.to_string())
@@ -126,7 +133,7 @@ impl From<PipelineError> for Failure {
             PipelineError::Hang { .. } => Status::Hang,
             PipelineError::NotFinite { .. } | PipelineError::BrokenWeights { .. } => Status::Numerics,
             PipelineError::Data(_) => Status::Data,
-            PipelineError::Microbatches { .. } | PipelineError::Shape(_) => Status::Usage,
+            PipelineError::Microbatches { .. } | PipelineError::Shape(_) | PipelineError::Staleness(_) => Status::Usage,
             PipelineError::Parameters(_) => Status::Checkpoint,
             PipelineError::Panic { .. }
             | PipelineError::WrongMessage { .. }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../../README.md")]
 
+mod advice;
 mod budget;
 mod devices;
 mod failure;
@@ -9,6 +10,7 @@ mod source;
 mod trainer;
 mod words;
 
+pub use advice::{RECOMMENDED, staleness_warning};
 pub use brigade_data::{Kind as DataKind, Spec};
 pub use brigade_devices::{DeviceInfo, Tuning, TuningReport, list};
 pub use brigade_kernels::{Precision, Shape};

@@ -8,6 +8,7 @@ use brigade_kernels::{Precision, Shape};
 use brigade_pipeline::model::{ModelSpec, Sequential, built_in};
 use brigade_pipeline::partition::PartitionError;
 use brigade_pipeline::schedule::Kind;
+use brigade_pipeline::staleness::{StalenessError, StalenessOptions};
 use brigade_pipeline::{LearningRate, Optimiser, PlacementError, Position};
 
 use crate::failure::Failure;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub cuts: Vec<String>,
     /// The schedule.
     pub schedule: Kind,
+    /// What is done about staleness.
+    pub staleness: StalenessOptions,
     /// Epochs.
     pub epochs: usize,
     /// Steps of the whole run, at most.
@@ -104,6 +107,7 @@ impl Settings {
         if microbatches == 0 || microbatches > batch {
             return Err(Failure::usage(format!("microbatches: {microbatches} is not from 1 to the batch of {batch}")));
         }
+        let staleness = staleness(&words)?;
         let precision = if words.precision.as_deref() == Some("f16") { Precision::F16 } else { Precision::F32 };
         Ok(Self {
             model,
@@ -113,6 +117,7 @@ impl Settings {
             stages: words.stages,
             cuts: words.cuts.unwrap_or_default(),
             schedule,
+            staleness,
             epochs: words.epochs.unwrap_or(1),
             steps: words.steps,
             batch,
@@ -216,6 +221,13 @@ fn data(words: &Words, model: &Sequential, seed: u64) -> Result<Spec, Failure> {
     Ok(spec)
 }
 
+/// Policy and corrections, and whether they go together.
+fn staleness(words: &Words) -> Result<StalenessOptions, StalenessError> {
+    let options = StalenessOptions { weights: words.staleness_policy()?, corrections: words.corrections()? };
+    options.corrections.check(options.weights, words.nesterov.unwrap_or(false))?;
+    Ok(options)
+}
+
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(word: &str) -> Result<T, Failure> {
     word.parse().map_err(|error: T::Err| Failure::usage(error.to_string()))
 }
@@ -255,6 +267,9 @@ mod tests {
             ("stages = 0", "stages"),
             ("schedule = \"x\"", "schedule"),
             ("weights = \"two\"", "weights"),
+            ("correction = [\"two\"]", "correction"),
+            ("correction = \"accumulation=0\"", "correction"),
+            ("correction = \"discrepancy,look-ahead\"", "discrepancy"),
             ("precision = \"f8\"", "precision"),
             ("loss-scale = 0", "loss-scale"),
             ("loss-scale = inf", "loss-scale"),

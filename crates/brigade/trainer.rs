@@ -7,6 +7,7 @@ use brigade_kernels::ops::OPERATIONS;
 use brigade_kernels::{Entry, Limits, Precision};
 use brigade_pipeline::model::Sequential;
 use brigade_pipeline::schedule::Kind;
+use brigade_pipeline::staleness::StalenessOptions;
 use brigade_pipeline::{DataParallel, DataParallelOptions, Optimiser, Pipeline, PipelineOptions, Placement};
 
 use crate::failure::Failure;
@@ -44,6 +45,7 @@ impl Trainer {
             seed: 1,
             optimiser: Optimiser { momentum: 0.9, weight_decay: 0.0, nesterov: false },
             loss_scale: 1.0,
+            staleness: StalenessOptions::default(),
             record: false,
         };
         let (tune, precision) = (Tuning::Off, Precision::F32);
@@ -64,6 +66,13 @@ impl Trainer {
     #[must_use]
     pub fn schedule(mut self, schedule: Kind, microbatches: usize) -> Self {
         (self.options.schedule, self.options.microbatches) = (schedule, microbatches);
+        self
+    }
+
+    /// What is done about staleness under a schedule that never flushes; at first one copy of the weights and no correction.
+    #[must_use]
+    pub fn staleness(mut self, staleness: StalenessOptions) -> Self {
+        self.options.staleness = staleness;
         self
     }
 
@@ -171,7 +180,8 @@ impl Trainer {
     pub fn start_replicas(&self) -> Result<DataParallel, Failure> {
         let PipelineOptions { batch, seed, optimiser, .. } = self.options;
         let count = self.placement.stages.len();
-        let share = PipelineOptions { batch: batch.div_ceil(count.max(1)), microbatches: 1, ..self.options };
+        let (share, staleness) = (batch.div_ceil(count.max(1)), StalenessOptions::default());
+        let share = PipelineOptions { batch: share, microbatches: 1, staleness, ..self.options };
         let (executors, _) = self.executors(&vec![0..self.model.layers.len(); count], &share)?;
         Ok(DataParallel::start(&self.model, executors, DataParallelOptions { batch, seed, optimiser })?)
     }
@@ -187,10 +197,10 @@ impl Trainer {
         let tasks = Pipeline::tasks(&self.model, ranges, options)?;
         let (selections, report) = self.tuned(&devices, &tasks, threads)?;
         let mut executors = devices.iter().map(|device| self.open(device, threads)).collect::<Result<Vec<_>, _>>()?;
-        for (((executor, range), tasks), selection) in executors.iter_mut().zip(ranges).zip(&tasks).zip(&selections) {
+        for ((executor, tasks), selection) in executors.iter_mut().zip(&tasks).zip(&selections) {
             executor.selection_mut().adopt(selection);
             if self.self_test {
-                brigade_devices::self_test_for(executor.as_mut(), &self.operations(range.clone()), tasks)?;
+                brigade_devices::self_test_for(executor.as_mut(), &operations(tasks), tasks)?;
             }
         }
         Ok((executors, report))
@@ -232,19 +242,12 @@ impl Trainer {
             OpenOptions { profile: self.profile, budget_bytes: self.memory_budget, ..self.open_options(threads) };
         Ok(brigade_devices::open(device, &options)?)
     }
+}
 
-    /// The operations that a stage's device will run.
-    fn operations(&self, range: Range<usize>) -> Vec<&'static Entry> {
-        let last = range.end == self.model.layers.len();
-        let layers = &self.model.layers[range];
-        let runs = |name: &str| layers.iter().any(|layer| layer.operation.name() == name);
-        let wanted = |entry: &&Entry| match entry.name {
-            "sgd" => true,
-            "softmax_cross_entropy" => last,
-            name => runs(name),
-        };
-        OPERATIONS.iter().copied().filter(wanted).collect()
-    }
+/// The operations that tasks are made of.
+fn operations(tasks: &[Task]) -> Vec<&'static Entry> {
+    let runs = |entry: &&Entry| tasks.iter().any(|task| task.operation.name() == entry.name);
+    OPERATIONS.iter().copied().filter(runs).collect()
 }
 
 /// The device of each stage.

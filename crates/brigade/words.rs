@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use brigade_devices::Tuning;
 use brigade_pipeline::model::LayerSpec;
+use brigade_pipeline::staleness::{Corrections, StalenessError, WeightPolicy};
 use clap::Args;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::failure::Failure;
 
@@ -56,12 +57,14 @@ pub struct Words {
     /// Schedule: layer-block-wise, 1f1b-async, gpipe, 1f1b, zero-bubble [default: layer-block-wise]
     #[arg(long)]
     pub schedule: Option<String>,
-    /// Weight policy of the schedules that never flush: single
+    /// Weight policy of the schedules that never flush: single, stashed, double-buffered [default: single]
     #[arg(long)]
     pub weights: Option<String>,
-    /// Correction of staleness: none
-    #[arg(long)]
-    pub correction: Option<String>,
+    /// Corrections of staleness: none, rate-per-stage[=STEPS], discrepancy, spike-compensation, linear-prediction,
+    /// momentum-prediction, look-ahead, accumulation[=STEPS], synchronous-finish[=EPOCHS] [default: none]
+    #[arg(long, value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_many")]
+    pub correction: Option<Vec<String>>,
     /// Epochs [default: 1]
     #[arg(long)]
     pub epochs: Option<usize>,
@@ -211,9 +214,19 @@ impl Words {
         number("weight-decay", self.weight_decay, 1.0)?;
         scale("loss-scale", self.loss_scale)?;
         only("precision", self.precision.as_deref(), &["f32", "f16"])?;
-        only("weights", self.weights.as_deref(), &["single"])?;
-        only("correction", self.correction.as_deref(), &["none"])?;
+        readable("weights", self.staleness_policy())?;
+        readable("correction", self.corrections())?;
         only("tune", self.tune.as_deref(), &Tuning::ALL.map(Tuning::name))
+    }
+
+    /// The weight policy.
+    pub(crate) fn staleness_policy(&self) -> Result<WeightPolicy, StalenessError> {
+        self.weights.as_deref().map_or(Ok(WeightPolicy::default()), str::parse)
+    }
+
+    /// The corrections of staleness.
+    pub(crate) fn corrections(&self) -> Result<Corrections, StalenessError> {
+        Corrections::parse(self.correction.iter().flatten().map(String::as_str))
     }
 
     /// These words where they are given, else the run file's.
@@ -328,6 +341,24 @@ fn only(word: &'static str, found: Option<&str>, known: &[&str]) -> Result<(), W
         }
         _ => Ok(()),
     }
+}
+
+/// A list, or its words in one string with commas between.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(Some(match Written::deserialize(deserializer)? {
+        Written::One(words) => words.split(',').map(ToOwned::to_owned).collect(),
+        Written::Many(words) => words,
+    }))
+}
+
+fn readable<T>(word: &'static str, read: Result<T, StalenessError>) -> Result<(), Wrong> {
+    read.map(|_| ()).map_err(|error| Wrong { word, reason: error.to_string() })
 }
 
 fn at_least_one(word: &'static str, value: Option<usize>) -> Result<(), Wrong> {

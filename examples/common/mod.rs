@@ -23,6 +23,7 @@ pub(crate) fn run(pipeline: &mut Pipeline, data: &Data, epochs: usize) -> Result
         batch: 32,
         learning_rate: LearningRate::constant(0.01),
         evaluate: true,
+        synchronous_finish: 0,
         checkpoints: None,
     };
     let report = train(pipeline, data, &options, Position::default(), &mut |progress| {

@@ -6,7 +6,8 @@ struct SgdParams {
     // 1 - dampening.
     fresh: f32,
     weight_decay: f32,
-    nesterov: u32,
+    velocity_share: f32,
+    gradient_share: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: SgdParams;
@@ -31,7 +32,8 @@ fn update(
         let weight = w[i];
         let gradient = unscale * dw[i] + given.weight_decay * weight;
         let velocity = given.momentum * v[i] + given.fresh * gradient;
-        let step = select(velocity, gradient + given.momentum * velocity, given.nesterov != 0u);
+        let mixed = given.gradient_share * gradient + given.velocity_share * velocity;
+        let step = select(mixed, velocity, given.gradient_share == 0.0);
         w[i] = weight - learning_rate * step;
         v[i] = velocity;
         dw[i] = vec4(0.0);

@@ -2,10 +2,12 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test uses a part of it, and fails by panicking")]
 
 pub(crate) mod command;
+pub(crate) mod network;
 
 use brigade::{LearningRate, ModelSpec, Optimiser, Pipeline, Schedule, Sequential};
 use brigade_devices::{Executor, OpenOptions, ReferenceExecutor, find, list, open};
 use brigade_kernels::Random;
+use brigade_pipeline::staleness::StalenessOptions;
 use brigade_pipeline::{Batches, NamedTensor, PipelineOptions, Samples, Stretch, StretchReport};
 use serde_json::json;
 
@@ -70,20 +72,49 @@ pub(crate) fn pipeline(
     scaled_pipeline(names, starts, schedule, [batch, microbatches], 1.0)
 }
 
+/// As [`pipeline`], with a weight policy and corrections.
+pub(crate) fn corrected_pipeline(
+    names: &[&str],
+    starts: &[usize],
+    schedule: Schedule,
+    sizes: [usize; 2],
+    staleness: StalenessOptions,
+) -> Pipeline {
+    pipeline_with(names, starts, schedule, sizes, (1.0, staleness))
+}
+
 /// As [`pipeline`], with a loss scale.
 pub(crate) fn scaled_pipeline(
     names: &[&str],
     starts: &[usize],
     schedule: Schedule,
-    [batch, microbatches]: [usize; 2],
+    sizes: [usize; 2],
     loss_scale: f32,
+) -> Pipeline {
+    pipeline_with(names, starts, schedule, sizes, (loss_scale, StalenessOptions::default()))
+}
+
+fn pipeline_with(
+    names: &[&str],
+    starts: &[usize],
+    schedule: Schedule,
+    [batch, microbatches]: [usize; 2],
+    (loss_scale, staleness): (f32, StalenessOptions),
 ) -> Pipeline {
     let model = small_model();
     let ends = starts[1..].iter().copied().chain([model.layers.len()]);
     let ranges = starts.iter().copied().zip(ends).map(|(start, end)| start..end);
     let stages = ranges.enumerate().map(|(s, range)| (range, executor(names[s % names.len()]))).collect();
-    let options =
-        PipelineOptions { schedule, batch, microbatches, seed: SEED, optimiser: OPTIMISER, loss_scale, record: true };
+    let options = PipelineOptions {
+        schedule,
+        batch,
+        microbatches,
+        seed: SEED,
+        optimiser: OPTIMISER,
+        loss_scale,
+        staleness,
+        record: true,
+    };
     Pipeline::start(&model, stages, options).unwrap()
 }
 
@@ -94,6 +125,7 @@ pub(crate) fn trained(pipeline: &mut Pipeline, samples: &[Samples]) -> (Vec<Name
         first_step: 0,
         first_sample: 0,
         learning_rate: LearningRate { initial: 0.05, milestones: vec![12], factor: 0.5 },
+        synchronous: false,
     };
     let report = pipeline.train(&stretch, feed(samples), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
     (pipeline.parameters().unwrap(), report)

@@ -37,10 +37,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         schedule: settings.schedule,
         batch: settings.batch,
         microbatches: settings.microbatches,
+        staleness: settings.staleness,
         buffer_bytes,
     };
-    let plan =
-        Plan::new(&settings.model, &ranges, options).map_err(|error| Failure::usage(format!("the plan: {error}")))?;
+    let plan = Plan::new(&settings.model, &ranges, options)?;
     if args.json {
         return output::json(&plan);
     }

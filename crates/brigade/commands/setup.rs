@@ -26,6 +26,7 @@ pub(crate) fn trainer(settings: &Settings, placement: Placement) -> Trainer {
         .schedule(settings.schedule, settings.microbatches)
         .batch(settings.batch)
         .seed(settings.seed)
+        .staleness(settings.staleness)
         .optimiser(settings.optimiser)
         .threads(settings.threads)
         .memory_budget(settings.memory_budget)

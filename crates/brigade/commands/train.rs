@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use brigade::{
-    Data, DeviceInfo, Failure, Pipeline, Position, Progress, Recovery, Sequential, Settings, Status, Survived,
-    TrainOptions, TuningReport, Words, train_through_losses,
+    Data, DeviceInfo, Failure, Pipeline, Position, Progress, RECOMMENDED, Recovery, Sequential, Settings, Status,
+    Survived, TrainOptions, TuningReport, Words, staleness_warning, train_through_losses,
 };
 use brigade_pipeline::model::Layer;
 use brigade_pipeline::{
@@ -22,6 +22,7 @@ use crate::signals::Signals;
 
 /// The flags of `train`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = format!("Recommended where weights are stale: {RECOMMENDED}"))]
 pub(crate) struct Args {
     /// Run file
     #[arg(long)]
@@ -61,6 +62,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let signals = Signals::listen()?;
 
     let (placement, _) = setup::placement(&settings)?;
+    let schedule = brigade_pipeline::schedule::Schedule::new(settings.schedule, placement.stages.len());
+    if let Some(warning) = staleness_warning(&schedule, &settings.staleness, settings.microbatches) {
+        eprintln!("{warning}");
+    }
     let trainer = setup::trainer(&settings, placement).record(args.timeline.is_some());
     let (mut pipeline, tuning) = trainer.start_with_report()?;
     let mut position = Position::default();
@@ -98,7 +103,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if let Some(path) = &args.timeline {
         timeline::write(path, &report.stages, &pipeline, settings.microbatches)?;
     }
-    let end = end_event(&report, &pipeline);
+    let end = end_event(&report, &settings, &pipeline);
     events.write(&end)?;
     summarise(&report, &pipeline);
     if args.json {
@@ -199,6 +204,7 @@ fn options(settings: &Settings, data: &Data, store: Option<Store>, position: &Po
         batch: settings.batch,
         learning_rate: settings.rates(data.training_samples().div_ceil(settings.batch), position),
         evaluate: data.test_samples() > 0,
+        synchronous_finish: settings.staleness.corrections.synchronous_finish.unwrap_or(0),
         checkpoints: store.map(|store| Checkpoints { store, manifest }),
     }
 }
@@ -217,11 +223,14 @@ fn announce(settings: &Settings, pipeline: &Pipeline, tuning: &TuningReport) {
     if tuning.kernels > 0 {
         eprintln!("{tuning}");
     }
+    let corrections = corrections(settings);
     eprintln!(
-        "{}: {} parameters, schedule {}, batch {} in {} microbatches",
+        "{}: {} parameters, schedule {}, weights {}, corrections {}, batch {} in {} microbatches",
         settings.model.name,
         settings.model.parameter_elements(),
         settings.schedule,
+        settings.staleness.weights,
+        if corrections.is_empty() { "none".to_owned() } else { corrections.join(",") },
         settings.batch,
         settings.microbatches
     );
@@ -240,14 +249,19 @@ fn start_event(settings: &Settings, pipeline: &Pipeline, tuning: &TuningReport) 
     };
     let stages: Vec<_> = pipeline.devices().iter().zip(pipeline.ranges()).enumerate().map(stage).collect();
     json!({
-        "event": "start", "model": settings.model.name, "schedule": settings.schedule, "weights": "single",
-        "correction": "none", "batch": settings.batch, "microbatches": settings.microbatches, "seed": settings.seed,
+        "event": "start", "model": settings.model.name, "schedule": settings.schedule,
+        "weights": settings.staleness.weights, "corrections": corrections(settings), "batch": settings.batch, "microbatches": settings.microbatches, "seed": settings.seed,
         "tuning": {
             "effort": settings.tune, "kernels": tuning.kernels, "cached": tuning.cached,
             "seconds": tuning.elapsed.as_secs_f64(), "wrong": tuning.wrong,
         },
         "stages": stages,
     })
+}
+
+/// The corrections as they are written on the command line.
+fn corrections(settings: &Settings) -> Vec<String> {
+    settings.staleness.corrections.list().iter().map(ToString::to_string).collect()
 }
 
 fn progress_event(progress: &Progress) -> Option<Value> {
@@ -272,7 +286,7 @@ fn recovery_event(recovery: &Recovery) -> Value {
     })
 }
 
-fn end_event(report: &RunReport, pipeline: &Pipeline) -> Value {
+fn end_event(report: &RunReport, settings: &Settings, pipeline: &Pipeline) -> Value {
     let stages: Vec<_> = report
         .stages
         .iter()
@@ -300,7 +314,8 @@ fn end_event(report: &RunReport, pipeline: &Pipeline) -> Value {
         "event": "end", "steps": report.position.step, "samples": report.samples, "seconds": report.seconds,
         "images_per_second": report.samples as f64 / report.seconds.max(1e-9),
         "test_accuracy": report.test.map(|test| test.accuracy()),
-        "schedule": pipeline.schedule().kind, "stages": stages, "links": links,
+        "schedule": pipeline.schedule().kind, "weights": settings.staleness.weights,
+        "corrections": corrections(settings), "stages": stages, "links": links,
     })
 }
 

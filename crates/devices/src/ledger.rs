@@ -15,6 +15,8 @@ pub enum Purpose {
     Gradients,
     /// Optimiser state.
     Optimiser,
+    /// Copies of parameters: older versions, predicted ones.
+    WeightVersions,
     /// Activation sets, inputs included.
     Activations,
     /// Gradients of activations.
@@ -33,6 +35,7 @@ impl fmt::Display for Purpose {
             Self::Weights => "weights",
             Self::Gradients => "gradients",
             Self::Optimiser => "optimiser state",
+            Self::WeightVersions => "versions of weights",
             Self::Activations => "activations",
             Self::ActivationGradients => "gradients of activations",
             Self::Staging => "staging",

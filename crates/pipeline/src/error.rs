@@ -5,6 +5,7 @@ use brigade_kernels::ShapeError;
 use thiserror::Error;
 
 use crate::schedule::Action;
+use crate::staleness::StalenessError;
 
 /// Why a pipeline stopped. Stages count from 0.
 #[derive(Debug, Error)]
@@ -79,6 +80,9 @@ pub enum PipelineError {
         /// The first such parameter.
         tensor: String,
     },
+    /// Weights or corrections that are not possible.
+    #[error(transparent)]
+    Staleness(#[from] StalenessError),
     /// The pipeline ended with an error before.
     #[error("the pipeline has ended with an error before; start another one")]
     Ended,

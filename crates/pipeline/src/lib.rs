@@ -15,6 +15,7 @@ pub mod plan;
 mod report;
 pub mod schedule;
 mod stage;
+pub mod staleness;
 mod tensors;
 mod train;
 mod watchdog;

@@ -21,7 +21,8 @@ use crate::model::Sequential;
 use crate::report::StageReport;
 use crate::schedule::{Kind, Schedule};
 use crate::stage::worker::{Event, Order, Segment, Worker};
-use crate::stage::{Block, Parameter, Stage, StageOptions};
+use crate::stage::{Block, Parameter, Stage, StageOptions, Updates};
+use crate::staleness::{StagePlan, StalenessOptions};
 use crate::train::LearningRate;
 use crate::watchdog::{LOOK, Watchdog};
 use crate::{NamedTensor, PipelineError};
@@ -59,6 +60,8 @@ pub struct PipelineOptions {
     /// What the loss is multiplied with until the gradients are used, so that small ones survive in `f16`. 1 for
     /// none.
     pub loss_scale: f32,
+    /// What is done about staleness, where the schedule never flushes.
+    pub staleness: StalenessOptions,
     /// Whether every action is recorded with its times.
     pub record: bool,
 }
@@ -111,6 +114,8 @@ pub struct Stretch {
     pub first_sample: u64,
     /// Learning rate by step of the run.
     pub learning_rate: LearningRate,
+    /// Whether the stretch runs under `1f1b` whatever the schedule, so that nothing is stale.
+    pub synchronous: bool,
 }
 
 /// What a stretch of training gave.
@@ -162,6 +167,7 @@ impl Pipeline {
         if microbatches == 0 || microbatches > batch {
             return Err(PipelineError::Microbatches { microbatches, batch });
         }
+        options.staleness.corrections.check(options.staleness.weights, options.optimiser.nesterov)?;
         let schedule = Schedule::new(options.schedule, stages.len());
         let capacities: Vec<_> = (1..stages.len()).map(|s| schedule.capacity(s - 1, microbatches)).collect();
         let fed = FEED_STEPS * microbatches;
@@ -196,22 +202,24 @@ impl Pipeline {
     /// What each stage will compute over and over in whole microbatches, for tuning before it starts.
     ///
     /// # Errors
-    /// Where the optimiser is not possible.
+    /// Where the optimiser or the weight policy is not possible.
     pub fn tasks(
         model: &Sequential,
         ranges: &[Range<usize>],
         options: &PipelineOptions,
     ) -> Result<Vec<Vec<Task>>, PipelineError> {
-        let [loss, optimiser] = loss_and_optimiser(options.optimiser)?;
+        let schedule = Schedule::new(options.schedule, ranges.len());
+        let loss = loss()?;
         let whole = microbatches(options.batch, options.microbatches);
         // As equal as possible: there are two sizes at most.
         let mut sizes: Vec<_> = whole.first().into_iter().chain(whole.last()).map(ExactSizeIterator::len).collect();
         sizes.dedup();
-        let of_stage = |range: &Range<usize>| {
-            let block = Block::new(model, range.clone(), &loss, &optimiser);
-            sizes.iter().flat_map(|&samples| block.tasks(samples)).collect()
+        let of_stage = |(stage, range): (usize, &Range<usize>)| {
+            let plan = StagePlan::new(&options.staleness, &schedule, stage, options.microbatches)?;
+            let block = Block::new(model, range.clone(), &loss, Some(Updates::new(options.optimiser, &plan)?));
+            Ok(sizes.iter().flat_map(|&samples| block.tasks(samples)).collect())
         };
-        Ok(ranges.iter().map(of_stage).collect())
+        ranges.iter().enumerate().map(of_stage).collect()
     }
 
     /// The device of each stage.
@@ -246,6 +254,7 @@ impl Pipeline {
             first_step: stretch.first_step,
             learning_rate: stretch.learning_rate.clone(),
             record: self.options.record,
+            synchronous: stretch.synchronous,
         };
         let steps = segment.steps.clone();
         self.order(&Order::Train(segment))?;
@@ -434,19 +443,16 @@ impl Drop for Pipeline {
     }
 }
 
-/// The operations that every model has besides its layers: the loss, the optimiser.
-pub(crate) fn loss_and_optimiser(
-    Optimiser { momentum, weight_decay, nesterov }: Optimiser,
-) -> Result<[Arc<dyn Operation>; 2], PipelineError> {
-    let operation = |name: &str, attributes: serde_json::Value| {
-        let entry =
-            ops::find(name).ok_or_else(|| PipelineError::Parameters(format!("there is no operation {name}")))?;
-        (entry.from_attributes)(&attributes)
-            .map(Arc::from)
-            .map_err(|error| PipelineError::Parameters(error.to_string()))
-    };
-    let sgd = json!({"learning_rate": 0.0, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov});
-    Ok([operation("softmax_cross_entropy", json!({}))?, operation("sgd", sgd)?])
+/// The loss, which every model has besides its layers.
+pub(crate) fn loss() -> Result<Arc<dyn Operation>, PipelineError> {
+    operation("softmax_cross_entropy", &json!({}))
+}
+
+/// An operation of the list.
+pub(crate) fn operation(name: &str, attributes: &serde_json::Value) -> Result<Arc<dyn Operation>, PipelineError> {
+    let entry = ops::find(name).ok_or_else(|| PipelineError::Parameters(format!("there is no operation {name}")))?;
+    let made = (entry.from_attributes)(attributes).map(Arc::from);
+    made.map_err(|error| PipelineError::Parameters(error.to_string()))
 }
 
 fn build_stages(
@@ -455,7 +461,7 @@ fn build_stages(
     schedule: &Schedule,
     options: &PipelineOptions,
 ) -> Result<Vec<Stage>, PipelineError> {
-    let [loss, optimiser] = loss_and_optimiser(options.optimiser)?;
+    let loss = loss()?;
     let count = stages.len();
     let samples = microbatches(options.batch, options.microbatches).first().map_or(0, ExactSizeIterator::len);
     stages
@@ -465,10 +471,10 @@ fn build_stages(
             let capacity =
                 |link: usize| if link + 1 < count { schedule.capacity(link, options.microbatches) } else { 0 };
             let held_by_links = capacity(index).max(index.checked_sub(1).map_or(0, capacity));
+            let plan = StagePlan::new(&options.staleness, schedule, index, options.microbatches)?;
             let stage = StageOptions {
                 index,
                 last: index + 1 == count,
-                updates: true,
                 sets: schedule.activation_sets(index, options.microbatches),
                 splits: schedule.kind.splits(),
                 samples,
@@ -478,7 +484,8 @@ fn build_stages(
                 seed: options.seed,
                 loss_scale: options.loss_scale,
                 loss: Arc::clone(&loss),
-                optimiser: Arc::clone(&optimiser),
+                updates: Some(Updates::new(options.optimiser, &plan)?),
+                plan,
             };
             Stage::new(model, range, executor, &stage)
         })

@@ -6,11 +6,13 @@ use brigade_devices::Purpose;
 use brigade_kernels::ShapeError;
 use serde::Serialize;
 
+use crate::PipelineError;
 use crate::batch::microbatches;
 use crate::model::Sequential;
 use crate::placement::layer_costs;
 use crate::schedule::{Kind, Schedule};
-use crate::stage::layout::{Extent, Layout};
+use crate::stage::layout::{CopyNeeds, Extent, Layout};
+use crate::staleness::StalenessOptions;
 
 /// The plan of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -78,8 +80,10 @@ pub struct MemoryPlan {
     pub weights: u64,
     /// Their gradients.
     pub gradients: u64,
-    /// Momentum.
+    /// Momentum, and what corrections keep.
     pub optimiser: u64,
+    /// Copies of the parameters: older versions, predicted ones.
+    pub weight_versions: u64,
     /// Activation sets.
     pub activations: u64,
     /// Gradients of activations.
@@ -112,6 +116,8 @@ pub struct PlanOptions {
     pub batch: usize,
     /// Microbatches of a step.
     pub microbatches: usize,
+    /// What is done about staleness.
+    pub staleness: StalenessOptions,
     /// Largest buffer of the devices in bytes.
     pub buffer_bytes: u64,
 }
@@ -120,8 +126,8 @@ impl Plan {
     /// Adds up what each stage will need.
     ///
     /// # Errors
-    /// Where sizes cannot be indexed.
-    pub fn new(model: &Sequential, ranges: &[Range<usize>], options: PlanOptions) -> Result<Self, ShapeError> {
+    /// Where sizes cannot be indexed, or the weight policy is not possible.
+    pub fn new(model: &Sequential, ranges: &[Range<usize>], options: PlanOptions) -> Result<Self, PipelineError> {
         let schedule = Schedule::new(options.schedule, ranges.len());
         let costs: Vec<u64> = layer_costs(model)?.iter().map(|cost| cost * options.batch as u64).collect();
         let flops: u64 = costs.iter().sum();
@@ -151,7 +157,8 @@ impl MemoryPlan {
     /// Where sizes cannot be indexed.
     pub fn replica(model: &Sequential, samples: usize, buffer_bytes: u64) -> Result<Self, ShapeError> {
         let buffer_elements = usize::try_from(buffer_bytes / 4).unwrap_or(usize::MAX);
-        let extent = Extent { samples, sets: 1, buffer_elements, last: true, updates: false, splits: false };
+        let copies = CopyNeeds::default();
+        let extent = Extent { samples, sets: 1, buffer_elements, last: true, updates: false, splits: false, copies };
         Ok(memory(&Layout::new(model, 0..model.layers.len(), extent)?))
     }
 }
@@ -165,9 +172,10 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn stage(&self, stage: usize, range: &Range<usize>) -> Result<StagePlan, ShapeError> {
+    fn stage(&self, stage: usize, range: &Range<usize>) -> Result<StagePlan, PipelineError> {
         let PlanOptions { batch, microbatches: count, buffer_bytes, .. } = self.options;
         let sets = self.schedule.activation_sets(stage, count);
+        let plan = crate::staleness::StagePlan::new(&self.options.staleness, &self.schedule, stage, count)?;
         let extent = Extent {
             samples: microbatches(batch, count).first().map_or(0, ExactSizeIterator::len),
             sets,
@@ -175,6 +183,7 @@ impl Planner<'_> {
             last: stage + 1 == self.schedule.stages,
             splits: self.schedule.kind.splits(),
             updates: true,
+            copies: CopyNeeds::of(&plan),
         };
         let layout = Layout::new(self.model, range.clone(), extent)?;
         let layers: Vec<LayerPlan> = range.clone().map(|index| self.layer(index)).collect();
@@ -186,7 +195,7 @@ impl Planner<'_> {
             flops,
             share: flops as f64 / self.flops.max(1) as f64,
             activation_sets: sets,
-            staleness: self.schedule.staleness(stage),
+            staleness: plan.staleness,
             memory: memory(&layout),
         })
     }
@@ -213,15 +222,16 @@ impl Planner<'_> {
 }
 
 fn memory(layout: &Layout) -> MemoryPlan {
-    let [weights, gradients, optimiser, activations, activation_gradients, small] = [
+    let [weights, gradients, optimiser, weight_versions, activations, activation_gradients, small] = [
         Purpose::Weights,
         Purpose::Gradients,
         Purpose::Optimiser,
+        Purpose::WeightVersions,
         Purpose::Activations,
         Purpose::ActivationGradients,
         Purpose::Small,
     ]
     .map(|purpose| layout.bytes(purpose));
-    let total = weights + gradients + optimiser + activations + activation_gradients + small;
-    MemoryPlan { weights, gradients, optimiser, activations, activation_gradients, small, total }
+    let total = weights + gradients + optimiser + weight_versions + activations + activation_gradients + small;
+    MemoryPlan { weights, gradients, optimiser, weight_versions, activations, activation_gradients, small, total }
 }

@@ -74,6 +74,8 @@ pub struct TrainOptions {
     pub learning_rate: LearningRate,
     /// Whether the test split is evaluated after each epoch.
     pub evaluate: bool,
+    /// Epochs at the end that run under `1f1b` whatever the schedule.
+    pub synchronous_finish: usize,
     /// Where checkpoints go, at the end of each epoch.
     pub checkpoints: Option<Checkpoints>,
 }
@@ -253,6 +255,7 @@ impl Run<'_> {
             first_step: step,
             first_sample: samples,
             learning_rate: self.options.learning_rate.clone(),
+            synchronous: epoch.saturating_add(self.options.synchronous_finish) >= self.options.epochs,
         };
         let batches = self.source.training(epoch, size, batch).map_err(PipelineError::Data)?;
         let mut stopped = false;

@@ -218,6 +218,7 @@ impl Bench {
             first_step: 0,
             first_sample: 0,
             learning_rate: LearningRate::constant(1e-4),
+            synchronous: false,
         };
         let batches = self.data.training(0, self.batch, 0).map_err(brigade_pipeline::PipelineError::Data)?;
         let started = Instant::now();

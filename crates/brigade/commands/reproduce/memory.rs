@@ -3,6 +3,7 @@
 use brigade::{Failure, Placement, Schedule, Sequential};
 use brigade_pipeline::DataParallelReport;
 use brigade_pipeline::plan::{MemoryPlan, Plan, PlanOptions};
+use brigade_pipeline::staleness::StalenessOptions;
 use serde::Serialize;
 
 use super::runs::{Bytes, Counted};
@@ -99,8 +100,9 @@ fn row(model: &Sequential, batch: usize, buffer_bytes: u64) -> Result<Row, Failu
     let ranges: Vec<_> =
         Placement::by_hand(model, &["-"; WORKERS], &CUTS)?.stages.into_iter().map(|(_, range)| range).collect();
     let pipeline = |schedule| {
-        let options = PlanOptions { schedule, batch, microbatches: 1, buffer_bytes };
-        let plan = Plan::new(model, &ranges, options).map_err(sizes)?;
+        let options =
+            PlanOptions { schedule, batch, microbatches: 1, staleness: StalenessOptions::default(), buffer_bytes };
+        let plan = Plan::new(model, &ranges, options)?;
         Ok::<u64, Failure>(plan.stages.iter().map(|stage| stage.memory.total).sum())
     };
     let replica = MemoryPlan::replica(model, batch, buffer_bytes).map_err(sizes)?;

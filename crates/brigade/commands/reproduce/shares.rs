@@ -2,6 +2,7 @@
 
 use brigade::{Failure, Placement, Schedule, Sequential};
 use brigade_pipeline::plan::{Plan, PlanOptions};
+use brigade_pipeline::staleness::StalenessOptions;
 use serde::Serialize;
 
 use super::runs::UNNAMED_BUFFER_BYTES;
@@ -39,9 +40,14 @@ fn partition(
     placement: &Placement,
 ) -> Result<Partition, Failure> {
     let ranges: Vec<_> = placement.stages.iter().map(|(_, range)| range.clone()).collect();
-    let options =
-        PlanOptions { schedule: Schedule::LayerBlockWise, batch, microbatches: 1, buffer_bytes: UNNAMED_BUFFER_BYTES };
-    let plan = Plan::new(model, &ranges, options).map_err(|error| Failure::usage(format!("the plan: {error}")))?;
+    let options = PlanOptions {
+        schedule: Schedule::LayerBlockWise,
+        batch,
+        microbatches: 1,
+        staleness: StalenessOptions::default(),
+        buffer_bytes: UNNAMED_BUFFER_BYTES,
+    };
+    let plan = Plan::new(model, &ranges, options)?;
     Ok(Partition {
         name,
         cuts: ranges.iter().skip(1).map(|range| model.layers[range.start - 1].name.clone()).collect(),

@@ -263,6 +263,7 @@ impl Run {
             first_step: 0,
             first_sample: 0,
             learning_rate: LearningRate::constant(1e-4),
+            synchronous: false,
         };
         let batches = Box::new(fed.into_iter().map(Ok));
         Ok(self.pipeline.train(&stretch, batches, &mut |_, _| ControlFlow::Continue(()))?.stages)

@@ -19,7 +19,19 @@ macro_rules! operations {
     };
 }
 
-operations![conv2d, linear, relu, max_pool2d, avg_pool2d, local_response_norm, dropout, softmax_cross_entropy, sgd,];
+operations![
+    conv2d,
+    linear,
+    relu,
+    max_pool2d,
+    avg_pool2d,
+    local_response_norm,
+    dropout,
+    softmax_cross_entropy,
+    sgd,
+    extrapolate,
+    drift
+];
 
 /// The operation called `name`.
 pub fn find(name: &str) -> Option<&'static Entry> {

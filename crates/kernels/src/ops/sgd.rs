@@ -1,6 +1,10 @@
 //! Stochastic gradient descent with momentum, as PyTorch has it: d = dw + λ·w (dw divided by the loss scale); v = μ·v + (1 − dampening)·d;
 //! w −= η·(d + μ·v with `nesterov`, else v). Without momentum v is d, whatever the dampening.
 //!
+//! With `spike_compensation` D the step is a·v + b·d in place of v, a = μ^D and b = (1 − μ^D)/(1 − μ): a gradient that
+//! comes D updates late adds at once what it would have added by then (Kosson et al. 2021, *Pipelined Backpropagation at
+//! Scale*). D = 0 is plain momentum and D = 1 Nesterov's.
+//!
 //! # Shapes
 //! `w`, `dw`, `v`: any number of elements, given as one vector; the parameters of several layers may lie in a row.
 //! The rate η comes from `scalars`, so that it can change at each step. `dw` is cleared. `v` starts as zeros, which
@@ -34,8 +38,10 @@ uniform! {
         fresh: f32,
         /// Weight decay λ.
         weight_decay: f32,
-        /// 1 with Nesterov's step.
-        nesterov: u32,
+        /// What the velocity counts in the step, a.
+        velocity_share: f32,
+        /// What the gradient counts in the step by itself, b.
+        gradient_share: f32,
     }
 }
 
@@ -88,6 +94,9 @@ pub struct Sgd {
     /// Whether to step by d + μ·v instead of v.
     #[serde(default)]
     pub nesterov: bool,
+    /// Updates that a gradient is late, D.
+    #[serde(default)]
+    pub spike_compensation: f64,
 }
 
 impl Sgd {
@@ -96,18 +105,23 @@ impl Sgd {
     /// # Errors
     /// Where one is negative or too large for single precision.
     pub fn checked(self) -> Result<Self, AttributeError> {
-        let Self { learning_rate, momentum, dampening, weight_decay, .. } = self;
+        let Self { learning_rate, momentum, dampening, weight_decay, spike_compensation, .. } = self;
         let named = [
             ("learning_rate", learning_rate),
             ("momentum", momentum),
             ("dampening", dampening),
             ("weight_decay", weight_decay),
+            ("spike_compensation", spike_compensation),
         ];
         for (name, value) in named {
             if !(value >= 0.0 && (value as f32).is_finite()) {
                 let message = format!("`{name}` is {value}; it must be a number from 0 on that single precision holds");
                 return Err(AttributeError::new(NAME, message));
             }
+        }
+        if spike_compensation > 0.0 && (self.nesterov || momentum >= 1.0) {
+            let message = "`spike_compensation` goes with a momentum below 1 and without `nesterov`, which it contains";
+            return Err(AttributeError::new(NAME, message));
         }
         Ok(self)
     }
@@ -119,6 +133,19 @@ impl Sgd {
     /// What a gradient is multiplied with on its way into the momentum.
     fn fresh(&self) -> f64 {
         if self.momentum == 0.0 { 1.0 } else { 1.0 - self.dampening }
+    }
+
+    /// What velocity and gradient count in the step: a and b.
+    fn shares(&self) -> [f64; 2] {
+        let Self { momentum, spike_compensation: delay, .. } = *self;
+        if self.nesterov {
+            return [momentum, 1.0];
+        }
+        if delay == 0.0 {
+            return [1.0, 0.0];
+        }
+        let left = momentum.powf(delay);
+        [left, (1.0 - left) / (1.0 - momentum)]
     }
 }
 
@@ -158,12 +185,14 @@ impl Operation for Sgd {
             whole_vectors(NAME, variant.name, count)?;
         }
         let kernel = Kernel { shader, entry: pass.name(), definitions: Vec::new(), constants: Vec::new() };
+        let [velocity_share, gradient_share] = self.shares();
         let uniform = |range: &Range<usize>| SgdParams {
             elements: range.len() as u32,
             momentum: self.momentum as f32,
             fresh: self.fresh() as f32,
             weight_decay: self.weight_decay as f32,
-            nesterov: u32::from(self.nesterov),
+            velocity_share: velocity_share as f32,
+            gradient_share: gradient_share as f32,
         };
         let items = Items { kernel, count, cut: &cut, whole: &whole };
         let groups = |elements: usize| elements.div_ceil(a_workgroup);
@@ -172,7 +201,7 @@ impl Operation for Sgd {
 
     fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError> {
         let elements = self.elements(Tensor::W, problem)? as u64;
-        let flops = if self.nesterov { 9 } else { 7 } * elements;
+        let flops = if self.shares() == [1.0, 0.0] { 7 } else { 9 } * elements;
         Ok(if pass == Pass::Update { Work { flops, bytes: 4 * 6 * elements } } else { Work::default() })
     }
 
@@ -198,11 +227,12 @@ impl Operation for Sgd {
         }
         let rate = f64::from(host.scalars.learning_rate);
         let unscale = f64::from(host.scalars.gradient_unscale);
+        let [a, b] = self.shares();
         let [mut w, mut dw, mut v] = [Tensor::W, Tensor::Dw, Tensor::V].map(|tensor| host.take(tensor));
         for ((w, dw), v) in w.iter_mut().zip(&mut dw).zip(&mut v) {
             let d = unscale * *dw + self.weight_decay * *w;
             *v = self.momentum * *v + self.fresh() * d;
-            *w -= rate * if self.nesterov { d + self.momentum * *v } else { *v };
+            *w -= rate * if b == 0.0 { *v } else { b * d + a * *v };
             *dw = 0.0;
         }
         host.put(Tensor::W, w);
@@ -228,12 +258,14 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
 }
 
 fn generate(random: &mut Random) -> Case {
+    let nesterov = random.chance(0.5);
     let sgd = Sgd {
         learning_rate: random.between(0.0, 1.0),
         momentum: [0.0, 0.5, 0.9][random.integer(0, 2)],
         dampening: [0.0, 0.3][random.integer(0, 1)],
         weight_decay: [0.0, 5e-4, 0.1][random.integer(0, 2)],
-        nesterov: random.chance(0.5),
+        nesterov,
+        spike_compensation: if nesterov { 0.0 } else { [0.0, 1.0, 2.5][random.integer(0, 2)] },
     };
     let mut case = case(sgd, random.integer(1, 3000));
     case.scalars.gradient_unscale = [1.0, 0.125][random.integer(0, 1)];
@@ -270,6 +302,8 @@ mod tests {
         assert_eq!(step(json!({"momentum": 0.5})), [-0.5, 0.0, 5.0]);
         assert_eq!(step(json!({"momentum": 0.5, "dampening": 1.0})), [1.0, 0.0, 2.0]);
         assert_eq!(step(json!({"momentum": 0.5, "nesterov": true})), [-0.75, 0.0, 5.0]);
+        // a = 1/4 and b = 3/2: step = 5/4 + 9/2.
+        assert_eq!(step(json!({"momentum": 0.5, "spike_compensation": 2})), [-0.875, 0.0, 5.0]);
         assert_eq!(step(json!({"dampening": 1.0})), [0.5, 0.0, 3.0], "PyTorch ignores dampening without momentum");
     }
 
@@ -283,10 +317,19 @@ mod tests {
             json!({"learning_rate": 0.1, "momentum": -1}),
             json!({"learning_rate": 0.1, "weight_decay": -1e-9}),
             json!({"learning_rate": 0.1, "lr": 1}),
+            json!({"learning_rate": 0.1, "momentum": 0.5, "nesterov": true, "spike_compensation": 2}),
         ] {
             assert!(Sgd::from_attributes(&attributes).is_err(), "{attributes}");
         }
-        let nan = Sgd { learning_rate: f64::NAN, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false };
-        assert!(nan.checked().is_err());
+        let usable = Sgd {
+            learning_rate: 0.1,
+            momentum: 0.0,
+            dampening: 0.0,
+            weight_decay: 0.0,
+            nesterov: false,
+            spike_compensation: 0.0,
+        };
+        assert!(usable.checked().is_ok());
+        assert!(Sgd { learning_rate: f64::NAN, ..usable }.checked().is_err());
     }
 }

@@ -22,8 +22,9 @@ use crate::batch::{messages, microbatches};
 use crate::feeder::panic_message;
 use crate::link::{Message, Sender};
 use crate::model::Sequential;
-use crate::pipeline::{check_finite, loss_and_optimiser};
-use crate::stage::{Stage, StageOptions};
+use crate::pipeline::{check_finite, loss};
+use crate::stage::{Stage, StageOptions, Updates};
+use crate::staleness::StagePlan;
 use crate::{Metrics, NamedTensor, Optimiser, PipelineError, Samples};
 
 use server::Server;
@@ -97,18 +98,18 @@ impl DataParallel {
         if count == 0 || count > batch {
             return Err(PipelineError::Microbatches { microbatches: count, batch });
         }
-        let operations = loss_and_optimiser(options.optimiser)?;
+        let plan = StagePlan::synchronous();
+        let (loss, updates) = (loss()?, Updates::new(options.optimiser, &plan)?);
         let (tell, told) = channel();
         let mut buses = Vec::with_capacity(count);
         let mut workers = Vec::with_capacity(count);
         for (index, executor) in executors.into_iter().enumerate() {
-            let stage = replica(model, executor, [index, count], &options, &operations)?;
+            let stage = replica(model, executor, [index, count], &options, &loss)?;
             let (ends, feed, bus) = Ends::join(stage.pieces().len());
             buses.push(bus);
             workers.push(spawn(Worker::new(stage, ends, tell.clone()), feed)?);
         }
-        let [_, optimiser] = operations;
-        let server = Server::new(model, options.seed, optimiser, buses);
+        let server = Server::new(model, options.seed, updates.into_plain(), buses);
         Ok(Self { workers, told, server, step: 0, samples: 0 })
     }
 
@@ -202,21 +203,21 @@ fn replica(
     executor: Box<dyn Executor>,
     [index, count]: [usize; 2],
     options: &DataParallelOptions,
-    [loss, optimiser]: &[Arc<dyn Operation>; 2],
+    loss: &Arc<dyn Operation>,
 ) -> Result<Stage, PipelineError> {
     let share = microbatches(options.batch, count).first().map_or(0, ExactSizeIterator::len);
     let stage = StageOptions {
         index,
         last: true,
         splits: false,
-        updates: false,
         sets: 1,
         samples: share,
         depth: PIECES_UNDER_WAY + 1,
         seed: options.seed,
         loss_scale: 1.0,
         loss: Arc::clone(loss),
-        optimiser: Arc::clone(optimiser),
+        updates: None,
+        plan: StagePlan::synchronous(),
     };
     Stage::new(model, 0..model.layers.len(), executor, &stage)
 }

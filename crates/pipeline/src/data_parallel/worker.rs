@@ -11,6 +11,7 @@ use crate::link::{Message, Payload, Receiver, Sender, Tag};
 use crate::schedule::Action;
 use crate::stage::Stage;
 use crate::stage::exchange::Piece;
+use crate::staleness::WeightCopy;
 use crate::{Metrics, PipelineError};
 
 /// What a worker tells the driver.
@@ -85,11 +86,11 @@ impl Worker {
     fn step(&mut self, tag: &Tag, input: &Payload) -> Result<(), PipelineError> {
         // One activation set serves every step.
         let tag = &Tag { microbatch: 0, ..*tag };
-        let forward = self.stage.forward(tag, input.bytes())?;
+        let forward = self.stage.forward(tag, input.bytes(), WeightCopy::Current)?;
         let Some(Message::Microbatch(_, labels)) = self.ends.feed.blocking_recv() else {
             return Err(self.left_alone());
         };
-        let backward = self.stage.backward(tag, labels.bytes())?;
+        let backward = self.stage.backward(tag, labels.bytes(), WeightCopy::Current)?;
         self.stage.wait(forward)?;
         let done = self.stage.wait(backward)?;
         let metrics = done.download.map(|download| Metrics::read(tag.samples, &download)).unwrap_or_default();

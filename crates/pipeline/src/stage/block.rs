@@ -9,9 +9,11 @@ use brigade_devices::{Completion, DeviceError, Executor, ProgramId, Slice, Ticke
 use brigade_kernels::{Operation, Scalars, Tensor};
 
 use super::buffers::Buffers;
-use super::layout::{Extent, Layout};
+use super::layout::{CopyNeeds, Extent, Layout};
 use super::programs::{Block, Key};
+use super::update::Updates;
 use crate::model::Sequential;
+use crate::staleness::{StagePlan, WeightCopy};
 use crate::{PipelineError, Tag};
 
 /// How long a submission may take before the device counts as hung. Software adapters run a whole VGG-F backward in
@@ -26,8 +28,6 @@ pub(crate) struct StageOptions {
     pub(crate) last: bool,
     /// Whether a backward is split into the gradient of the input and that of the weights.
     pub(crate) splits: bool,
-    /// Whether it updates its weights itself.
-    pub(crate) updates: bool,
     /// Activation sets.
     pub(crate) sets: usize,
     /// Most samples of a microbatch.
@@ -40,8 +40,10 @@ pub(crate) struct StageOptions {
     pub(crate) loss_scale: f32,
     /// The loss.
     pub(crate) loss: Arc<dyn Operation>,
-    /// The optimiser.
-    pub(crate) optimiser: Arc<dyn Operation>,
+    /// What ends a step; absent where the weights are updated elsewhere.
+    pub(crate) updates: Option<Updates>,
+    /// What is done about staleness.
+    pub(crate) plan: StagePlan,
 }
 
 /// A parameter's values, or its momentum, read from or written to a stage.
@@ -64,6 +66,9 @@ pub(crate) struct Stage {
     depth: usize,
     seed: u64,
     loss_scale: f32,
+    plan: StagePlan,
+    /// Whether the slots of older versions hold what they should.
+    versions_known: bool,
 }
 
 impl Stage {
@@ -82,11 +87,12 @@ impl Stage {
             buffer_elements: usize::try_from(executor.info().limits.buffer_bytes / 4).unwrap_or(usize::MAX),
             last: options.last,
             splits: options.splits,
-            updates: options.updates,
+            updates: options.updates.is_some(),
+            copies: CopyNeeds::of(&options.plan),
         };
         let layout = Layout::new(model, range.clone(), extent).map_err(PipelineError::Shape)?;
         let buffers = Buffers::allocate(layout, executor.as_mut()).map_err(on_device)?;
-        let block = Block::new(model, range.clone(), &options.loss, &options.optimiser);
+        let block = Block::new(model, range.clone(), &options.loss, options.updates.clone());
         let programs = HashMap::new();
         let mut stage = Self {
             index,
@@ -97,6 +103,8 @@ impl Stage {
             depth: options.depth,
             seed: options.seed,
             loss_scale: options.loss_scale,
+            plan: options.plan,
+            versions_known: false,
         };
         stage.initialise(model, range)?;
         Ok(stage)
@@ -133,16 +141,26 @@ impl Stage {
         (size_of::<f32>() * samples * output) as u64
     }
 
-    /// Submits the forward of a microbatch into its activation set.
-    pub(crate) fn forward(&mut self, tag: &Tag, input: &[u8]) -> Result<Ticket, PipelineError> {
-        let key = Key::Forward { set: tag.microbatch % self.sets(), samples: tag.samples };
+    /// What is done about staleness.
+    pub(crate) fn plan(&self) -> StagePlan {
+        self.plan
+    }
+
+    /// Submits the forward of a microbatch into its activation set, with a copy of the weights.
+    pub(crate) fn forward(&mut self, tag: &Tag, input: &[u8], weights: WeightCopy) -> Result<Ticket, PipelineError> {
+        let key = Key::Forward { set: tag.microbatch % self.sets(), samples: tag.samples, weights };
         self.submit(key, self.scalars(tag, true), &[input])
     }
 
     /// Submits the backward of a microbatch. `received` is the gradient of the stage's output, or on the last stage
     /// the labels.
-    pub(crate) fn backward(&mut self, tag: &Tag, received: &[u8]) -> Result<Ticket, PipelineError> {
-        let key = Key::Backward { set: tag.microbatch % self.sets(), samples: tag.samples };
+    pub(crate) fn backward(
+        &mut self,
+        tag: &Tag,
+        received: &[u8],
+        weights: WeightCopy,
+    ) -> Result<Ticket, PipelineError> {
+        let key = Key::Backward { set: tag.microbatch % self.sets(), samples: tag.samples, weights };
         self.submit(key, self.scalars(tag, true), &[received])
     }
 
@@ -165,10 +183,34 @@ impl Stage {
     }
 
     /// Submits the update of all weights.
-    pub(crate) fn update(&mut self, learning_rate: f32) -> Result<Ticket, PipelineError> {
-        let gradient_unscale = 1.0 / self.loss_scale;
-        let scalars = Scalars { learning_rate, gradient_unscale, seed: self.seed, ..Scalars::new() };
-        self.submit(Key::Update, scalars, &[])
+    pub(crate) fn update(&mut self, learning_rate: f32, keep: Option<usize>) -> Result<Ticket, PipelineError> {
+        let gradients = self.loss_scale * self.plan.accumulation as f32;
+        self.submit(Key::Update { keep }, self.update_scalars(learning_rate, 1.0 / gradients), &[])
+    }
+
+    /// Submits the update of all weights where nothing is stale.
+    pub(crate) fn plain_update(&mut self, learning_rate: f32) -> Result<Ticket, PipelineError> {
+        self.submit(Key::PlainUpdate, self.update_scalars(learning_rate, 1.0 / self.loss_scale), &[])
+    }
+
+    /// Before a row: makes the copies of the weights that follow from them afresh, and older versions from the newest
+    /// where there have been none. `learning_rate` is that of the last update.
+    pub(crate) fn refresh(&mut self, learning_rate: f32) -> Result<(), PipelineError> {
+        let copies = self.buffers.layout.copies;
+        if copies.predicted || copies.set_back {
+            let ticket = self.submit(Key::Refresh, self.update_scalars(learning_rate, 1.0), &[])?;
+            self.wait(ticket)?;
+        }
+        if copies.kept > 0 && !self.versions_known {
+            let ticket = self.submit(Key::KeepEverywhere, self.update_scalars(learning_rate, 1.0), &[])?;
+            self.wait(ticket)?;
+        }
+        self.versions_known = true;
+        Ok(())
+    }
+
+    fn update_scalars(&self, learning_rate: f32, gradient_unscale: f32) -> Scalars {
+        Scalars { learning_rate, gradient_unscale, seed: self.seed, ..Scalars::new() }
     }
 
     /// Whether a submission has finished.
@@ -251,6 +293,7 @@ impl Stage {
             self.write(weights, &parameter.weights)?;
             momentum.map_or(Ok(()), |slice| self.write(slice, &parameter.momentum))?;
         }
+        self.versions_known = false;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use brigade_kernels::{Problem, Scalars, Tensor};
 
 use super::layout::{Layout, Place, PlacedParameter};
 use crate::model::Layer;
+use crate::staleness::WeightCopy;
 
 /// The buffers of a [`Layout`], allocated.
 pub(crate) struct Buffers {
@@ -56,7 +57,7 @@ impl Buffers {
 
     /// A parameter's weights or gradients.
     pub(crate) fn parameter(&self, parameter: &PlacedParameter, tensor: Tensor) -> Slice {
-        let group = self.layout.groups[parameter.group];
+        let group = &self.layout.groups[parameter.group];
         let buffer = match tensor {
             Tensor::Dw | Tensor::Db => group.gradients,
             _ => group.weights,
@@ -72,7 +73,7 @@ impl Buffers {
 
     /// Weights, gradients and momentum of one flat group.
     pub(crate) fn group(&self, index: usize) -> impl Iterator<Item = (Tensor, Slice)> {
-        let group = self.layout.groups[index];
+        let group = &self.layout.groups[index];
         let momentum = group.momentum.map(|buffer| (Tensor::V, buffer));
         [(Tensor::W, group.weights), (Tensor::Dw, group.gradients)]
             .into_iter()
@@ -80,13 +81,49 @@ impl Buffers {
             .map(move |(tensor, buffer)| (tensor, self.whole(buffer, group.elements)))
     }
 
-    /// Where `tensor` of layer `l` is, for a problem on activation set `set`.
+    /// A copy of the weights of one flat group.
+    pub(crate) fn copy(&self, index: usize, copy: WeightCopy) -> Slice {
+        let group = &self.layout.groups[index];
+        self.whole(self.copy_buffer(index, copy), group.elements)
+    }
+
+    /// Where a copy of the weights lies. A policy asks for no copy that its layout has not.
+    fn copy_buffer(&self, index: usize, copy: WeightCopy) -> usize {
+        let group = &self.layout.groups[index];
+        let found = match copy {
+            WeightCopy::Current => None,
+            WeightCopy::Predicted => group.predicted,
+            WeightCopy::SetBack => group.set_back.map(|[_, weights]| weights),
+            WeightCopy::Kept(slot) => group.kept.get(slot).copied(),
+        };
+        found.unwrap_or(group.weights)
+    }
+
+    /// The velocity of one flat group, where the stage keeps it.
+    pub(crate) fn velocity(&self, index: usize) -> Option<Slice> {
+        let group = &self.layout.groups[index];
+        group.momentum.map(|buffer| self.whole(buffer, group.elements))
+    }
+
+    /// The moving average of what updates change in one flat group.
+    pub(crate) fn drift(&self, index: usize) -> Option<Slice> {
+        let group = &self.layout.groups[index];
+        group.set_back.map(|[average, _]| self.whole(average, group.elements))
+    }
+
+    /// A parameter in a copy of the weights.
+    pub(crate) fn parameter_in(&self, parameter: &PlacedParameter, copy: WeightCopy) -> Slice {
+        let buffer = self.shared[self.copy_buffer(parameter.group, copy)];
+        Slice { buffer, start: parameter.start, elements: parameter.elements }
+    }
+
+    /// Where `tensor` of layer `l` is, for a problem on activation set `set` with these weights.
     pub(crate) fn tensor(
         &self,
         layer: &Layer,
         l: usize,
         tensor: Tensor,
-        set: usize,
+        (set, weights): (usize, WeightCopy),
         problem: Problem,
     ) -> Option<Slice> {
         let elements = layer.operation.elements(tensor, problem).ok()?;
@@ -97,8 +134,9 @@ impl Buffers {
             Tensor::Dx => Some(self.gradient(set, l, elements)),
             Tensor::Dy => Some(self.gradient(set, l + 1, elements)),
             Tensor::Saved => self.layout.saved[l].map(|place| self.at(place, set, elements)),
-            Tensor::W | Tensor::Dw => self.placed(l, Tensor::W).map(|placed| self.parameter(placed, tensor)),
-            Tensor::B | Tensor::Db => self.placed(l, Tensor::B).map(|placed| self.parameter(placed, tensor)),
+            Tensor::W | Tensor::B => self.placed(l, tensor).map(|placed| self.parameter_in(placed, weights)),
+            Tensor::Dw => self.placed(l, Tensor::W).map(|placed| self.parameter(placed, tensor)),
+            Tensor::Db => self.placed(l, Tensor::B).map(|placed| self.parameter(placed, tensor)),
             Tensor::Scalars => Some(self.scalars()),
             Tensor::Labels | Tensor::Metrics | Tensor::V | Tensor::Workspace => None,
         }

@@ -6,6 +6,7 @@ use brigade_devices::{Purpose, Slice};
 use brigade_kernels::{Scalars, Shape, ShapeError, Tensor};
 
 use crate::model::{Layer, Sequential};
+use crate::staleness::StagePlan;
 
 /// A buffer that a stage needs once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub(crate) struct PlacedParameter {
 }
 
 /// Flat buffers of weights, gradients and momentum that the optimiser passes over as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) elements: usize,
     /// Indices into `Layout::shared`.
@@ -49,6 +50,30 @@ pub(crate) struct Group {
     pub(crate) gradients: usize,
     /// Absent where the update happens elsewhere.
     pub(crate) momentum: Option<usize>,
+    /// Predicted weights, where there are any.
+    pub(crate) predicted: Option<usize>,
+    /// Older versions of the weights.
+    pub(crate) kept: Vec<usize>,
+    /// The moving average of what updates change, and the weights that it sets back.
+    pub(crate) set_back: Option<[usize; 2]>,
+}
+
+/// Copies of its weights that a stage keeps besides the one that is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct CopyNeeds {
+    /// Older versions.
+    pub(crate) kept: usize,
+    /// Whether weights are predicted.
+    pub(crate) predicted: bool,
+    /// Whether weights are set back.
+    pub(crate) set_back: bool,
+}
+
+impl CopyNeeds {
+    /// What a stage with this plan keeps.
+    pub(crate) fn of(plan: &StagePlan) -> Self {
+        Self { kept: plan.kept, predicted: plan.predicts(), set_back: plan.set_back().is_some() }
+    }
 }
 
 /// Every buffer of one stage.
@@ -68,6 +93,7 @@ pub(crate) struct Layout {
     /// take turns in, or in the sets where the gradient of the weights is computed later.
     pub(crate) gradients: Vec<Place>,
     pub(crate) groups: Vec<Group>,
+    pub(crate) copies: CopyNeeds,
     pub(crate) parameters: Vec<PlacedParameter>,
     pub(crate) scalars: usize,
     /// Labels and metrics, on the last stage.
@@ -89,6 +115,8 @@ pub(crate) struct Extent {
     pub(crate) splits: bool,
     /// Whether the weights are updated here, and momentum is kept.
     pub(crate) updates: bool,
+    /// Copies of the weights.
+    pub(crate) copies: CopyNeeds,
 }
 
 impl Layout {
@@ -103,6 +131,7 @@ impl Layout {
             saved: Vec::new(),
             gradients: Vec::new(),
             groups: Vec::new(),
+            copies: extent.copies,
             parameters: Vec::new(),
             scalars: 0,
             loss: None,
@@ -207,9 +236,22 @@ impl Layout {
             let weights = self.share(Purpose::Weights, elements);
             let gradients = self.share(Purpose::Gradients, elements);
             let momentum = extent.updates.then(|| self.share(Purpose::Optimiser, elements));
-            self.groups.push(Group { elements, weights, gradients, momentum });
+            let mut group =
+                Group { elements, weights, gradients, momentum, predicted: None, kept: Vec::new(), set_back: None };
+            self.place_copies(&mut group);
+            self.groups.push(group);
         }
         Ok(())
+    }
+
+    /// Adds the copies of its weights to a group.
+    fn place_copies(&mut self, group: &mut Group) {
+        let CopyNeeds { kept, predicted, set_back } = self.copies;
+        let elements = group.elements;
+        group.predicted = predicted.then(|| self.share(Purpose::WeightVersions, elements));
+        group.kept = (0..kept).map(|_| self.share(Purpose::WeightVersions, elements)).collect();
+        group.set_back = set_back
+            .then(|| [Purpose::Optimiser, Purpose::WeightVersions].map(|purpose| self.share(purpose, elements)));
     }
 }
 

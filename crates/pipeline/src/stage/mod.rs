@@ -6,7 +6,9 @@ pub(crate) mod exchange;
 pub(crate) mod layout;
 mod programs;
 mod tasks;
+mod update;
 pub(crate) mod worker;
 
 pub(crate) use block::{Parameter, Stage, StageOptions};
 pub(crate) use programs::Block;
+pub(crate) use update::Updates;

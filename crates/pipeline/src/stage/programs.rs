@@ -3,28 +3,36 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use brigade_devices::{Command, Program, Run, Slice};
+use brigade_devices::{Command, Program, Run};
 use brigade_kernels::{Operation, Pass, Problem, Shape, Tensor};
 
 use super::buffers::Buffers;
 use super::exchange::Piece;
+use super::update::Updates;
 use crate::model::{Layer, Sequential};
+use crate::staleness::WeightCopy;
 
 /// A program that a stage prepares once and submits many times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
-    /// Forward of `samples` samples into activation set `set`.
-    Forward { set: usize, samples: usize },
+    /// Forward of `samples` samples into activation set `set`, with these weights.
+    Forward { set: usize, samples: usize, weights: WeightCopy },
     /// Backward of `samples` samples from activation set `set`, on the last stage with the loss before it.
-    Backward { set: usize, samples: usize },
+    Backward { set: usize, samples: usize, weights: WeightCopy },
     /// The part of a backward that ends with the gradient of the stage's input.
     InputGradient { set: usize, samples: usize },
     /// The rest of a backward: gradients of the weights.
     WeightGradient { set: usize, samples: usize },
     /// Forward of `samples` samples, on the last stage with the loss after it; nothing is kept.
     Evaluate { samples: usize },
-    /// New weights.
-    Update,
+    /// New weights; the version that they replace goes to slot `keep`.
+    Update { keep: Option<usize> },
+    /// New weights where nothing is stale.
+    PlainUpdate,
+    /// Copies of the weights that follow from them.
+    Refresh,
+    /// Every slot of older versions from the newest.
+    KeepEverywhere,
     /// Sends a piece of a parameter's gradients to the host.
     SendGradients(Piece),
     /// Takes a piece of a parameter's weights from the host, and clears its gradients.
@@ -39,8 +47,8 @@ pub(crate) struct Block {
     pub(crate) stop: Option<usize>,
     /// The loss, on the last stage.
     pub(crate) loss: Option<Arc<dyn Operation>>,
-    /// The optimiser.
-    pub(crate) optimiser: Arc<dyn Operation>,
+    /// What ends a step, where the weights are updated here.
+    pub(crate) updates: Option<Updates>,
 }
 
 impl Block {
@@ -49,7 +57,7 @@ impl Block {
         model: &Sequential,
         range: Range<usize>,
         loss: &Arc<dyn Operation>,
-        optimiser: &Arc<dyn Operation>,
+        updates: Option<Updates>,
     ) -> Self {
         let layers = model.layers[range.clone()].to_vec();
         let first_trained = layers.iter().position(|layer| !layer.parameters.is_empty()).unwrap_or(layers.len());
@@ -57,22 +65,30 @@ impl Block {
             layers,
             stop: (range.start == 0).then_some(first_trained),
             loss: (range.end == model.layers.len()).then(|| Arc::clone(loss)),
-            optimiser: Arc::clone(optimiser),
+            updates,
         }
     }
 
     /// The program of `key` on `buffers`.
     pub(crate) fn program(&self, key: Key, buffers: &Buffers) -> Program {
         match key {
-            Key::Forward { set, samples } => self.forward(set, samples, buffers),
-            Key::Backward { set, samples } => self.backward(set, samples, buffers),
+            Key::Forward { set, samples, weights } => self.forward((set, weights), samples, buffers),
+            Key::Backward { set, samples, weights } => self.backward((set, weights), samples, buffers),
             Key::InputGradient { set, samples } => self.input_gradient(set, samples, buffers),
             Key::WeightGradient { set, samples } => self.weight_gradient(set, samples, buffers),
             Key::Evaluate { samples } => self.evaluate(samples, buffers),
-            Key::Update => self.update(buffers),
+            Key::Update { keep } => self.ended(|updates| updates.update(keep, buffers)),
+            Key::PlainUpdate => self.ended(|updates| updates.plain_update(buffers)),
+            Key::Refresh => self.ended(|updates| updates.refresh(buffers)),
+            Key::KeepEverywhere => self.ended(|updates| updates.keep_everywhere(buffers)),
             Key::SendGradients(piece) => piece.send_gradients(buffers),
             Key::ReceiveWeights(piece) => piece.receive_weights(buffers),
         }
+    }
+
+    /// A program of what ends a step; an empty one where the weights are updated elsewhere.
+    fn ended(&self, program: impl Fn(&Updates) -> Program) -> Program {
+        self.updates.as_ref().map_or_else(Program::default, program)
     }
 
     /// Elements of the stage's input and output for one sample.
@@ -81,20 +97,21 @@ impl Block {
         (self.layers.first().map_or(0, |l| elements(l.input)), self.layers.last().map_or(0, |l| elements(l.output)))
     }
 
-    fn forward(&self, set: usize, samples: usize, buffers: &Buffers) -> Program {
+    fn forward(&self, at: (usize, WeightCopy), samples: usize, buffers: &Buffers) -> Program {
+        let (set, _) = at;
         let (input, output) = self.edges();
         let last = self.layers.len() - 1;
         let sends = self.loss.is_none();
         Program {
             label: format!("F set {set}"),
             uploads: vec![buffers.scalars(), buffers.input(set, samples * input)],
-            commands: self.forward_runs(set, samples, buffers),
+            commands: self.forward_runs(at, samples, buffers),
             downloads: sends.then(|| buffers.output(set, last, samples * output)).into_iter().collect(),
         }
     }
 
     fn evaluate(&self, samples: usize, buffers: &Buffers) -> Program {
-        let mut program = self.forward(0, samples, buffers);
+        let mut program = self.forward((0, WeightCopy::Current), samples, buffers);
         program.label = "evaluation".into();
         if let Some(loss) = self.loss_run(0, samples, buffers) {
             program.uploads.extend(buffers.labels(samples));
@@ -104,20 +121,25 @@ impl Block {
         program
     }
 
-    fn backward(&self, set: usize, samples: usize, buffers: &Buffers) -> Program {
+    fn backward(&self, at: (usize, WeightCopy), samples: usize, buffers: &Buffers) -> Program {
+        let (set, _) = at;
         let program = self.received(format!("B set {set}"), set, samples, buffers);
-        let runs = self.backward_runs(set, samples, buffers);
+        let runs = self.backward_runs(at, samples, buffers);
         Program { commands: program.commands.into_iter().chain(runs.map(|(_, run)| run)).collect(), ..program }
     }
 
     fn input_gradient(&self, set: usize, samples: usize, buffers: &Buffers) -> Program {
         let program = self.received(format!("I set {set}"), set, samples, buffers);
-        let runs = self.backward_runs(set, samples, buffers).filter(|(pass, _)| *pass == Pass::BackwardInput);
+        let runs = self
+            .backward_runs((set, WeightCopy::Current), samples, buffers)
+            .filter(|(pass, _)| *pass == Pass::BackwardInput);
         Program { commands: program.commands.into_iter().chain(runs.map(|(_, run)| run)).collect(), ..program }
     }
 
     fn weight_gradient(&self, set: usize, samples: usize, buffers: &Buffers) -> Program {
-        let runs = self.backward_runs(set, samples, buffers).filter(|(pass, _)| *pass == Pass::BackwardWeight);
+        let runs = self
+            .backward_runs((set, WeightCopy::Current), samples, buffers)
+            .filter(|(pass, _)| *pass == Pass::BackwardWeight);
         Program {
             label: format!("W set {set}"),
             uploads: vec![buffers.scalars()],
@@ -144,29 +166,19 @@ impl Block {
         }
     }
 
-    fn update(&self, buffers: &Buffers) -> Program {
-        let run = |index: usize| {
-            let tensors: Vec<(Tensor, Slice)> =
-                buffers.group(index).chain([(Tensor::Scalars, buffers.scalars())]).collect();
-            let problem = Problem { n: 1, input: Shape::vector(tensors[0].1.elements) };
-            Command::Run(Run { operation: Arc::clone(&self.optimiser), pass: Pass::Update, problem, tensors })
-        };
-        Program {
-            label: "U".into(),
-            uploads: vec![buffers.scalars()],
-            commands: (0..buffers.layout.groups.len()).map(run).collect(),
-            downloads: Vec::new(),
-        }
-    }
-
-    fn forward_runs(&self, set: usize, samples: usize, buffers: &Buffers) -> Vec<Command> {
+    fn forward_runs(&self, at: (usize, WeightCopy), samples: usize, buffers: &Buffers) -> Vec<Command> {
         let each = self.layers.iter().enumerate();
-        each.filter_map(|(l, layer)| layer_run(layer, l, Pass::Forward, set, samples, buffers)).collect()
+        each.filter_map(|(l, layer)| layer_run(layer, l, Pass::Forward, at, samples, buffers)).collect()
     }
 
-    fn backward_runs(&self, set: usize, samples: usize, buffers: &Buffers) -> impl Iterator<Item = (Pass, Command)> {
+    fn backward_runs(
+        &self,
+        at: (usize, WeightCopy),
+        samples: usize,
+        buffers: &Buffers,
+    ) -> impl Iterator<Item = (Pass, Command)> {
         let each = self.backward_passes();
-        each.filter_map(move |(l, layer, pass)| Some((pass, layer_run(layer, l, pass, set, samples, buffers)?)))
+        each.filter_map(move |(l, layer, pass)| Some((pass, layer_run(layer, l, pass, at, samples, buffers)?)))
     }
 
     /// From the last layer to the first: gradients of the weights, then of the input, where they are wanted.
@@ -197,7 +209,14 @@ impl Block {
     }
 }
 
-fn layer_run(layer: &Layer, l: usize, pass: Pass, set: usize, samples: usize, buffers: &Buffers) -> Option<Command> {
+fn layer_run(
+    layer: &Layer,
+    l: usize,
+    pass: Pass,
+    at: (usize, WeightCopy),
+    samples: usize,
+    buffers: &Buffers,
+) -> Option<Command> {
     let problem = Problem { n: samples, input: layer.input };
     let uses = layer.operation.tensors(pass);
     if uses.is_empty() {
@@ -205,7 +224,7 @@ fn layer_run(layer: &Layer, l: usize, pass: Pass, set: usize, samples: usize, bu
     }
     let tensors = uses
         .iter()
-        .filter_map(|used| Some((used.tensor, buffers.tensor(layer, l, used.tensor, set, problem)?)))
+        .filter_map(|used| Some((used.tensor, buffers.tensor(layer, l, used.tensor, at, problem)?)))
         .collect();
     Some(Command::Run(Run { operation: Arc::clone(&layer.operation), pass, problem, tensors }))
 }

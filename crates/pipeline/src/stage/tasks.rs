@@ -6,6 +6,7 @@ use brigade_devices::{Slice, Task};
 use brigade_kernels::{Operation, Pass, Problem, Shape};
 
 use super::programs::Block;
+use super::update::Updates;
 use crate::model::Layer;
 
 impl Block {
@@ -27,7 +28,8 @@ impl Block {
         let named = self.layers.iter().flat_map(Layer::named_parameters);
         let sizes = named.filter_map(|(_, parameter)| parameter.elements().ok());
         let parameters: usize = sizes.map(|elements| elements.next_multiple_of(Slice::ALIGNMENT)).sum();
-        let update = (parameters > 0).then(|| task(&self.optimiser, Pass::Update, 1, Shape::vector(parameters)));
+        let updates = self.updates.iter().flat_map(Updates::all).filter(|_| parameters > 0);
+        let update = updates.map(|operation| task(operation, Pass::Update, 1, Shape::vector(parameters)));
         let all = forward.chain(backward).chain(loss).chain(update);
         all.filter(|task| !task.operation.tensors(task.pass).is_empty()).collect()
     }
@@ -43,18 +45,23 @@ mod tests {
     use super::*;
     use crate::Optimiser;
     use crate::model::built_in;
-    use crate::pipeline::loss_and_optimiser;
+    use crate::pipeline::operation;
+    use crate::schedule::{Kind, Schedule};
+    use crate::stage::Updates;
     use crate::stage::buffers::Buffers;
-    use crate::stage::layout::{Extent, Layout};
+    use crate::stage::layout::{CopyNeeds, Extent, Layout};
     use crate::stage::programs::Key;
+    use crate::staleness::{Corrections, StagePlan, StalenessOptions, WeightCopy, WeightPolicy};
 
     /// The classes of everything that the programs of a stage run.
     fn run(block: &Block, buffers: &Buffers, samples: usize) -> BTreeSet<ShapeClass> {
         let keys = [
-            Key::Forward { set: 0, samples },
-            Key::Backward { set: 0, samples },
+            Key::Forward { set: 0, samples, weights: WeightCopy::Current },
+            Key::Backward { set: 0, samples, weights: WeightCopy::Current },
             Key::Evaluate { samples },
-            Key::Update,
+            Key::Update { keep: None },
+            Key::PlainUpdate,
+            Key::Refresh,
         ];
         let commands = keys.into_iter().flat_map(|key| block.program(key, buffers).commands);
         commands
@@ -68,15 +75,24 @@ mod tests {
     #[test]
     fn the_tasks_are_what_the_programs_run() {
         let optimiser = Optimiser { momentum: 0.9, weight_decay: 0.0, nesterov: false };
-        let [loss, optimiser] = loss_and_optimiser(optimiser).unwrap();
+        let loss = operation("softmax_cross_entropy", &serde_json::json!({})).unwrap();
+        for corrections in ["none", "discrepancy", "spike-compensation,momentum-prediction"] {
+            let corrections = Corrections::parse(corrections.split(',')).unwrap();
+            let options = StalenessOptions { weights: WeightPolicy::Single, corrections };
+            let plan = StagePlan::new(&options, &Schedule::new(Kind::LayerBlockWise, 3), 0, 1).unwrap();
+            tasks_are_complete(&loss, &plan, &Updates::new(optimiser, &plan).unwrap());
+        }
+    }
+
+    fn tasks_are_complete(loss: &Arc<dyn Operation>, plan: &StagePlan, updates: &Updates) {
         for name in ["lenet5", "cnn-small"] {
             let model = built_in(name).unwrap();
             let end = model.layers.len();
             for range in [0..end, 0..3, 3..6, 6..end] {
-                let block = Block::new(&model, range.clone(), &loss, &optimiser);
-                let last = range.end == end;
-                let extent =
-                    Extent { samples: 3, sets: 1, buffer_elements: 1 << 28, last, splits: false, updates: true };
+                let block = Block::new(&model, range.clone(), loss, Some(updates.clone()));
+                let (last, copies) = (range.end == end, CopyNeeds::of(plan));
+                let (splits, buffer_elements) = (false, 1 << 28);
+                let extent = Extent { samples: 3, sets: 1, buffer_elements, last, splits, updates: true, copies };
                 let layout = Layout::new(&model, range.clone(), extent).unwrap();
                 let buffers = Buffers::allocate(layout, &mut ReferenceExecutor::new()).unwrap();
                 let tasks = block.tasks(3);

@@ -15,7 +15,8 @@ use super::{Parameter, Stage};
 use crate::disturb::disturbed;
 use crate::link::{Ends, Message, Payload, Sender, Tag};
 use crate::report::{Record, StageReport};
-use crate::schedule::{Action, Schedule, Verb};
+use crate::schedule::{Action, Kind, Schedule, Verb};
+use crate::staleness::{StagePlan, Versions, WeightCopy};
 use crate::train::LearningRate;
 use crate::{Metrics, PipelineError};
 
@@ -45,6 +46,8 @@ pub(crate) struct Segment {
     pub(crate) learning_rate: LearningRate,
     /// Whether every action is recorded with its times.
     pub(crate) record: bool,
+    /// Whether the segment runs under `1f1b` whatever the schedule, so that nothing is stale.
+    pub(crate) synchronous: bool,
 }
 
 /// What a worker tells.
@@ -172,7 +175,7 @@ impl Worker {
     fn finish_order(&mut self) {
         let mut report = std::mem::replace(&mut self.report, StageReport::new(self.stage.index));
         report.elapsed = self.started.elapsed();
-        report.staleness = self.schedule.staleness(self.stage.index);
+        report.staleness = self.stage.plan().staleness;
         report.peak_bytes = self.stage.executor().ledger().peak_bytes();
         report.bytes = self.stage.executor().ledger().by_purpose().collect();
         self.tell(Event::Done(Box::new(report)));
@@ -180,26 +183,34 @@ impl Worker {
 
     async fn train(&mut self, segment: &Segment) -> Result<(), PipelineError> {
         self.start(segment.record);
-        let mut row = self.schedule.row(self.stage.index, &segment.steps);
+        let (schedule, plan) = self.course(segment);
+        let mut row = schedule.row(self.stage.index, &segment.steps);
+        let mut versions = Versions::new(plan, &row, &segment.steps, segment.first_step);
+        let before = plan.last_updated_step(segment.first_step);
+        self.stage.refresh(segment.learning_rate.at(before) * plan.rate_factor(before))?;
         let mut position = 0;
         while let Some(&action) = row.get(position) {
             self.tell(Event::At { stage: self.stage.index, action, waiting: false });
             match action.verb {
                 Verb::Update => {
-                    let rate = segment.learning_rate.at(segment.first_step + action.index);
-                    let span = tracing::debug_span!("action", stage = self.stage.index, %action);
-                    let ticket = span.in_scope(|| self.stage.update(rate))?;
-                    self.push(action, None, ticket).await?;
+                    if let Some(ticket) = self.update(action, segment, &versions)? {
+                        self.push(action, None, ticket).await?;
+                    }
                 }
                 Verb::WeightGradient => self.weight_gradient(action).await?,
                 Verb::Forward | Verb::Backward | Verb::InputGradient => match self.receive(action).await? {
                     Next::End { steps } => {
                         self.pass_end_on(steps).await?;
-                        row = self.schedule.row(self.stage.index, &segment.steps[..steps]);
+                        row = schedule.row(self.stage.index, &segment.steps[..steps]);
+                        versions = Versions::new(plan, &row, &segment.steps[..steps], segment.first_step);
                         continue;
                     }
                     Next::Received(tag, payload) => {
-                        let ticket = self.submit(action, &tag, &payload)?;
+                        let weights = match action.verb {
+                            Verb::Forward => versions.forward(action.index),
+                            _ => versions.backward(action.index),
+                        };
+                        let ticket = self.submit(action, &tag, &payload, weights)?;
                         drop(payload);
                         self.push(action, Some(tag), ticket).await?;
                     }
@@ -210,19 +221,55 @@ impl Worker {
         self.retire_down_to(0).await
     }
 
-    fn submit(&mut self, action: Action, tag: &Tag, payload: &Payload) -> Result<Ticket, PipelineError> {
+    /// The schedule of a segment, and what is done about its staleness.
+    fn course(&self, segment: &Segment) -> (Schedule, StagePlan) {
+        if segment.synchronous {
+            let schedule = Schedule::new(Kind::OneForwardOneBackward, self.schedule.stages);
+            (schedule, StagePlan::synchronous())
+        } else {
+            (self.schedule, self.stage.plan())
+        }
+    }
+
+    /// Submits the update at the end of a step, where the step ends with one.
+    fn update(
+        &mut self,
+        action: Action,
+        segment: &Segment,
+        versions: &Versions,
+    ) -> Result<Option<Ticket>, PipelineError> {
+        let step = segment.first_step + action.index;
+        let rate = segment.learning_rate.at(step);
+        let span = tracing::debug_span!("action", stage = self.stage.index, %action);
+        let _entered = span.enter();
+        if segment.synchronous {
+            return self.stage.plain_update(rate).map(Some);
+        }
+        let plan = self.stage.plan();
+        let updates = plan.updates_after(step);
+        let keep = versions.kept_by_update(action.index);
+        updates.then(|| self.stage.update(rate * plan.rate_factor(step), keep)).transpose()
+    }
+
+    fn submit(
+        &mut self,
+        action: Action,
+        tag: &Tag,
+        payload: &Payload,
+        weights: WeightCopy,
+    ) -> Result<Ticket, PipelineError> {
         let bytes = payload.bytes();
         let (stage, microbatch) = (self.stage.index, tag.microbatch);
         let span = tracing::debug_span!("action", stage, %action, microbatch, bytes = bytes.len());
         let _entered = span.enter();
         self.count_ends(action.verb, tag, bytes.len());
         match action.verb {
-            Verb::Forward => self.stage.forward(tag, bytes),
+            Verb::Forward => self.stage.forward(tag, bytes, weights),
             Verb::InputGradient => {
                 self.begun.push_back(*tag);
                 self.stage.input_gradient(tag, bytes)
             }
-            Verb::Backward | Verb::WeightGradient | Verb::Update => self.stage.backward(tag, bytes),
+            Verb::Backward | Verb::WeightGradient | Verb::Update => self.stage.backward(tag, bytes, weights),
         }
     }
 

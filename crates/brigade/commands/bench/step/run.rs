@@ -69,6 +69,7 @@ impl Bench {
             first_step: 0,
             first_sample: 0,
             learning_rate: LearningRate::constant(1e-4),
+            synchronous: false,
         };
         let mut ends = Vec::with_capacity(steps);
         let batches = Box::new(std::iter::repeat_with(|| Ok(self.samples.clone())));
