@@ -25,6 +25,7 @@ fn stays_flat(devices: &[&str]) {
             first_step: index * part,
             first_sample: (2 * index * part) as u64,
             learning_rate: LearningRate::constant(0.01),
+            synchronous: false,
         };
         let report = pipeline.train(&stretch, feed(&data), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
         let live: Vec<_> = report.stages.iter().map(|stage| (stage.bytes.clone(), stage.peak_bytes)).collect();
