@@ -1,7 +1,7 @@
 //! Staleness under the schedules that never flush, and what is done about it, as plain data.
 //!
 //! [`WeightPolicy`] says which version of the weights a microbatch meets, [`Corrections`] what is done besides;
-//! [`StagePlan`] is both worked out for one stage, and [`Versions`] says which copy of the weights each action reads.
+//! `StagePlan` is both worked out for one stage, and `Versions` says which copy of the weights each action reads.
 //! The formulas stand in `docs/staleness.md`.
 
 mod correction;
