@@ -1,7 +1,7 @@
 //! Fault points: named places at the seams (device, storage, link) where a test makes something go wrong.
 //!
 //! `BRIGADE_FAULT=site@k:kind` lets the k-th call of a site fail once, `site@k+:kind` every call from the k-th on; several
-//! are given with commas. With `BRIGADE_FAULT_COUNTS=FILE` the calls of each site are counted, and [`write_counts`]
+//! are given with commas. With `BRIGADE_FAULT_COUNTS=FILE` the calls of each site are counted, and `write_counts`
 //! writes them there: a first run counts, and later runs fail each call in turn.
 //!
 //! Without the cargo feature `faults` no fault can be told and [`at`] is nothing at all.
