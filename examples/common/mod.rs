@@ -17,15 +17,7 @@ pub(crate) fn run(pipeline: &mut Pipeline, data: &Data, epochs: usize) -> Result
     for (stage, (device, layers)) in pipeline.devices().iter().zip(pipeline.ranges()).enumerate() {
         println!("stage {stage}: layers {layers:?} on {}", device.name);
     }
-    let options = TrainOptions {
-        epochs,
-        steps: None,
-        batch: 32,
-        learning_rate: LearningRate::constant(0.01),
-        evaluate: true,
-        synchronous_finish: 0,
-        checkpoints: None,
-    };
+    let options = TrainOptions::new(epochs, 32, LearningRate::constant(0.01));
     let report = train(pipeline, data, &options, Position::default(), &mut |progress| {
         if let Progress::Epoch { epoch, train, test, seconds } = progress {
             let accuracy = test.map_or(0.0, |test| 100.0 * test.accuracy());

@@ -80,6 +80,21 @@ pub struct TrainOptions {
     pub checkpoints: Option<Checkpoints>,
 }
 
+impl TrainOptions {
+    /// `epochs` over all samples in steps of `batch`, the test split evaluated after each, nothing saved.
+    pub fn new(epochs: usize, batch: usize, learning_rate: LearningRate) -> Self {
+        TrainOptions {
+            epochs,
+            steps: None,
+            batch,
+            learning_rate,
+            evaluate: true,
+            synchronous_finish: 0,
+            checkpoints: None,
+        }
+    }
+}
+
 /// Where checkpoints go, and what they say of the run.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
