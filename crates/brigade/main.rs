@@ -38,6 +38,8 @@ enum Command {
     Bench(commands::bench::Args),
     /// Reproduce the published evaluation: transfers, memory and speed-up of VGG-F over four workers
     Reproduce(commands::reproduce::Args),
+    /// Run an experiment of many runs, going on where it was stopped
+    Study(commands::study::Args),
     /// Write the generated parts of docs/, or check that they are true
     Docs(commands::docs::Args),
 }
@@ -76,6 +78,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Eval(args) => commands::eval::run(args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Reproduce(args) => commands::reproduce::run(&args),
+        Command::Study(args) => commands::study::run(&args),
         Command::Docs(args) => commands::docs::run(&args),
     }
 }

@@ -8,5 +8,6 @@ pub(crate) mod eval;
 pub(crate) mod plan;
 pub(crate) mod reproduce;
 mod setup;
+pub(crate) mod study;
 mod timeline;
 pub(crate) mod train;

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{LayerSpec, ModelError, ModelSpec, Sequential};
 
 /// Names of the built-in models.
-pub const BUILT_IN: &[&str] = &["lenet5", "cnn-small", "plain-8", "vgg-f"];
+pub const BUILT_IN: &[&str] = &["lenet5", "cnn-small", "cnn-8", "plain-8", "vgg-f"];
 
 /// The built-in model called `name`.
 ///
@@ -16,6 +16,7 @@ pub fn built_in(name: &str) -> Result<Sequential, ModelError> {
     let spec = match name {
         "lenet5" => lenet5(),
         "cnn-small" => cnn_small(),
+        "cnn-8" => cnn_8(),
         "plain-8" => plain_8(),
         "vgg-f" => vgg_f(),
         _ => return Err(ModelError::Unknown { name: name.to_owned() }),
@@ -67,6 +68,31 @@ fn cnn_small() -> ModelSpec {
         fc(10),
     ];
     model("cnn-small", Shape::new(3, 32, 32), layers)
+}
+
+/// Six convolutions and two linear layers on 32×32 colour pictures: eight layers that hold weights, one for each of
+/// eight stages, and little enough to compute for a study of many runs.
+fn cnn_8() -> ModelSpec {
+    let layers = vec![
+        conv(16, 3, 2, 1),
+        relu(),
+        conv(24, 3, 1, 1),
+        relu(),
+        max_pool(2, 2),
+        conv(32, 3, 1, 1),
+        relu(),
+        conv(48, 3, 1, 1),
+        relu(),
+        max_pool(2, 2),
+        conv(64, 3, 1, 1),
+        relu(),
+        conv(64, 3, 1, 1),
+        relu(),
+        fc(64),
+        relu(),
+        fc(10),
+    ];
+    model("cnn-8", Shape::new(3, 32, 32), layers)
 }
 
 /// A widening convolution and eight equal ones: stages of equal work, for measuring pipelines.

@@ -1,0 +1,158 @@
+//! What rows gave, as JSON lines: appended row by row, so that a stopped study goes on where it was.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use brigade::{Failure, Status};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::rows::Row;
+
+/// How a row ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Outcome {
+    /// All epochs.
+    Trained,
+    /// The loss was no longer finite.
+    Diverged,
+}
+
+/// The end of an epoch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Epoch {
+    /// Steps of the run until then.
+    pub(super) steps: usize,
+    pub(super) train_loss: f64,
+    pub(super) test_loss: f64,
+    /// Share of the test samples, 0 to 1.
+    pub(super) test_accuracy: f64,
+}
+
+/// The result of a row.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Trained {
+    pub(super) name: String,
+    /// The name without the seed.
+    pub(super) case: String,
+    pub(super) task: String,
+    pub(super) stages: usize,
+    pub(super) outcome: Outcome,
+    /// In order; those before it diverged.
+    pub(super) epochs: Vec<Epoch>,
+    pub(super) seconds: f64,
+}
+
+impl Trained {
+    /// Accuracy after the last epoch; none where the row diverged.
+    pub(super) fn accuracy(&self) -> Option<f64> {
+        self.epochs.last().filter(|_| self.outcome == Outcome::Trained).map(|epoch| epoch.test_accuracy)
+    }
+}
+
+/// The results file.
+pub(super) struct Results {
+    path: PathBuf,
+    all: Vec<Trained>,
+}
+
+impl Results {
+    /// Opens the results of folder `out`, none where there is no file yet.
+    pub(super) fn open(out: &Path) -> Result<Self, Failure> {
+        std::fs::create_dir_all(out).map_err(|error| storage(out, &error))?;
+        let path = out.join("results.jsonl");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(storage(&path, &error)),
+        };
+        let all = text.lines().enumerate().map(|(index, line)| {
+            serde_json::from_str(line).map_err(|error| {
+                let message =
+                    format!("{}, line {}: {error}; remove it, and its row runs again", path.display(), index + 1);
+                Failure::new(Status::Data, message)
+            })
+        });
+        Ok(Self { all: all.collect::<Result<_, _>>()?, path })
+    }
+
+    pub(super) fn all(&self) -> &[Trained] {
+        &self.all
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.all.iter().any(|trained| trained.name == name)
+    }
+
+    /// Adds what `row` wrote to `events`.
+    pub(super) fn add(&mut self, row: &Row, outcome: Outcome, events: &Path) -> Result<(), Failure> {
+        let text = std::fs::read_to_string(events).map_err(|error| storage(events, &error))?;
+        let (epochs, seconds) = epochs(&text);
+        let (name, case, task) = (row.name(), row.case(), row.task.name.to_owned());
+        let trained = Trained { name, case, task, stages: row.stages, outcome, epochs, seconds };
+        let line = serde_json::to_string(&trained);
+        let line = line.map_err(|error| Failure::new(Status::Internal, format!("JSON: {error}")))?;
+        let file = OpenOptions::new().create(true).append(true).open(&self.path);
+        let written = file.and_then(|mut file: File| writeln!(file, "{line}"));
+        written.map_err(|error| storage(&self.path, &error))?;
+        self.all.push(trained);
+        Ok(())
+    }
+
+    /// The newest result in a few words.
+    pub(super) fn last_words(&self) -> String {
+        let Some(last) = self.all.last() else { return String::new() };
+        match last.accuracy() {
+            Some(accuracy) => format!("{:.2} % in {:.0} s", 100.0 * accuracy, last.seconds),
+            None => format!("diverged after {} epochs", last.epochs.len()),
+        }
+    }
+}
+
+/// The epochs of a run's events, and the seconds they took.
+fn epochs(events: &str) -> (Vec<Epoch>, f64) {
+    let (mut epochs, mut steps, mut seconds) = (Vec::new(), 0, 0.0);
+    // The last line of a run that was cut off may be half a line.
+    for event in events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let number = |key: &str| event[key].as_f64().unwrap_or(f64::NAN);
+        match event["event"].as_str() {
+            Some("step") => steps = event["step"].as_u64().unwrap_or(0) as usize,
+            Some("epoch") => {
+                seconds += number("seconds");
+                epochs.push(Epoch {
+                    steps,
+                    train_loss: number("train_loss"),
+                    test_loss: number("test_loss"),
+                    test_accuracy: number("test_accuracy"),
+                });
+            }
+            _ => {}
+        }
+    }
+    (epochs, seconds)
+}
+
+fn storage(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::storage(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_are_read_from_events() {
+        let events = concat!(
+            r#"{"event":"step","step":7,"loss":1.0}"#,
+            "\n",
+            r#"{"event":"epoch","epoch":1,"train_loss":2.0,"test_loss":1.5,"test_accuracy":0.25,"seconds":3.0}"#,
+            "\n",
+            r#"{"event":"st"#
+        );
+        let (epochs, seconds) = epochs(events);
+        assert_eq!((epochs.len(), epochs[0].steps, seconds), (1, 7, 3.0));
+        assert_eq!((epochs[0].train_loss, epochs[0].test_accuracy), (2.0, 0.25));
+    }
+}
