@@ -1,4 +1,4 @@
-//! Bad input to the command (faults 1 to 17 and 27): each ends with its exit status and a message that names the
+//! Bad input to the command; tests called `row_NN_words` hold a row of `faults/rows.txt`: each ends with its exit status and a message that names the
 //! offender and how to mend it, and nothing panics.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -45,7 +45,7 @@ fn unknown_words_are_refused_with_those_that_are_known() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_refused_with_the_list() {
+fn row_15_a_device_that_is_not_there_is_refused_with_the_list() {
     train("--devices rtx9090").refused(DEVICE, &["`rtx9090`", "found:", "reference", "`brigade devices`"]);
     brigade(&["check", "--devices", "rtx9090"]).refused(DEVICE, &["`rtx9090`", "reference"]);
 }
@@ -83,7 +83,7 @@ fn software_adapters_are_never_chosen_silently() {
 }
 
 #[test]
-fn an_unknown_key_of_the_run_file_is_named_with_its_line_and_the_nearest() {
+fn row_14_an_unknown_key_is_named_with_its_line_and_the_nearest() {
     let outcome = train_file("seed = 1\n\nlerning-rate = 0.1\n");
     outcome.refused(USAGE, &["run.toml, line 3", "`lerning-rate`", "`learning-rate`"]);
     train_file("seed = \"one\"\n").refused(USAGE, &["run.toml, line 1"]);
@@ -95,7 +95,7 @@ fn an_unknown_key_of_the_run_file_is_named_with_its_line_and_the_nearest() {
 }
 
 #[test]
-fn a_value_out_of_range_in_the_run_file_is_named_with_its_line() {
+fn row_14_a_value_out_of_range_is_named_with_its_line() {
     for value in ["nan", "-0.1", "1e400"] {
         let text = format!("seed = 1\nlearning-rate = {value}\n");
         train_file(&text).refused(USAGE, &["run.toml, line 2", "learning-rate"]);
@@ -105,7 +105,7 @@ fn a_value_out_of_range_in_the_run_file_is_named_with_its_line() {
 }
 
 #[test]
-fn layers_that_cannot_be_are_named() {
+fn row_16_layers_that_cannot_be_are_named() {
     train_edited("\"relu\"", "\"gelu\"").refused(USAGE, &["`gelu1`", "`gelu`", "conv2d"]);
     train_edited("\"relu\"", "\"softmax_cross_entropy\"")
         .refused(USAGE, &["`softmax_cross_entropy` cannot be a layer"]);
@@ -120,7 +120,7 @@ fn layers_that_cannot_be_are_named() {
 }
 
 #[test]
-fn sizes_that_overflow_are_refused() {
+fn row_16_sizes_that_overflow_are_refused() {
     train_edited("out_channels = 4", "out_channels = 9223372036854775807").refused(USAGE, &["`conv1`"]);
     train_edited("out_features = 12", "out_features = 9223372036854775807").refused(USAGE, &["`fc1`"]);
     train_edited("kernel = 5", "kernel = 5\npadding = 9223372036854775807").refused(USAGE, &["`conv1`"]);
@@ -138,7 +138,7 @@ fn sizes_that_overflow_are_refused() {
 }
 
 #[test]
-fn cuts_and_stages_that_cannot_be_are_refused() {
+fn row_15_cuts_and_stages_that_cannot_be_are_refused() {
     train("--cuts conv9").refused(USAGE, &["`conv9`", "conv1, relu1, pool1"]);
     train("--cuts relu1,conv1").refused(USAGE, &["`conv1`"]);
     train("--cuts fc2").refused(USAGE, &["`fc2`", "conv1"]);
@@ -152,7 +152,7 @@ fn cuts_and_stages_that_cannot_be_are_refused() {
 }
 
 #[test]
-fn numbers_out_of_range_are_refused() {
+fn row_15_numbers_out_of_range_are_refused() {
     train("--batch 0").refused(USAGE, &["batch: 0", "at least 1"]);
     train("--epochs 0").refused(USAGE, &["epochs: 0"]);
     train("--steps 0").refused(USAGE, &["steps: 0"]);
@@ -215,7 +215,7 @@ fn mnist_that_is_whole_trains() {
 }
 
 #[test]
-fn mnist_that_is_not_there_is_refused() {
+fn row_10_mnist_that_is_not_there_is_refused() {
     let place = mnist();
     place.small("train", "--data mnist --path /nonexistent").refused(DATA, &["/nonexistent", "train-images"]);
     place.small("train", "--data mnist").refused(DATA, &["needs a path", "train-images"]);
@@ -224,7 +224,7 @@ fn mnist_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn idx_files_that_are_cut_are_refused() {
+fn row_10_idx_files_that_are_cut_are_refused() {
     let (images, packed) = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte.gz");
     let whole = mnist().read(images);
     for length in [0, 3, 15, 16, 1000, whole.len() - 1] {
@@ -241,7 +241,7 @@ fn idx_files_that_are_cut_are_refused() {
 }
 
 #[test]
-fn idx_files_that_lie_are_refused() {
+fn row_12_idx_files_that_lie_are_refused() {
     let place = mnist();
     place.write("train-images-idx3-ubyte", &idx(&[16], &[0; 16]));
     train_mnist(&place).refused(DATA, &["train-images-idx3-ubyte", "0x00000803", "0x00000801", "byte 0"]);
@@ -256,7 +256,7 @@ fn idx_files_that_lie_are_refused() {
 }
 
 #[test]
-fn a_cifar_file_that_is_no_whole_number_of_records_is_refused() {
+fn row_10_a_cifar_file_that_is_no_whole_number_of_records_is_refused() {
     let place = Place::new();
     for name in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"] {
         place.write(&format!("{name}.bin"), &[1; 2 * 3073]);
@@ -287,7 +287,7 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
 }
 
 #[test]
-fn pictures_that_cannot_be_decoded_or_are_too_large_are_refused() {
+fn row_11_pictures_that_cannot_be_decoded_or_are_too_large_are_refused() {
     let place = Place::new();
     for folder in ["set/train/a", "set/train/b", "set/test/a", "set/test/b"] {
         std::fs::create_dir_all(place.path(folder)).unwrap();
@@ -324,7 +324,7 @@ fn resuming_without_a_checkpoint_is_refused() {
 }
 
 #[test]
-fn a_checkpoint_that_was_cut_is_refused() {
+fn row_01_a_checkpoint_that_was_cut_is_refused() {
     let place = two_checkpoints();
     let name = format!("{NEWEST}/weights.safetensors");
     let whole = place.read(&name);
@@ -338,7 +338,7 @@ fn a_checkpoint_that_was_cut_is_refused() {
 }
 
 #[test]
-fn one_flipped_bit_of_a_tensor_is_found() {
+fn row_02_one_flipped_bit_of_a_tensor_is_found() {
     let place = two_checkpoints();
     for file in ["weights", "momentum"] {
         let name = format!("{NEWEST}/{file}.safetensors");
@@ -351,7 +351,7 @@ fn one_flipped_bit_of_a_tensor_is_found() {
 }
 
 #[test]
-fn resuming_falls_back_to_the_newest_checkpoint_that_verifies() {
+fn row_01_resuming_falls_back_to_the_newest_that_verifies() {
     let place = two_checkpoints();
     flip_bit(
         &place.path(&format!("{NEWEST}/momentum.safetensors")),
@@ -370,7 +370,7 @@ fn resuming_falls_back_to_the_newest_checkpoint_that_verifies() {
 }
 
 #[test]
-fn pickles_and_other_foreign_files_are_not_decoded() {
+fn row_05_pickles_and_other_foreign_files_are_not_decoded() {
     let place = Place::new();
     let pickles: [&[u8]; 4] =
         [b"\x80\x02}q\x00.", b"\x80\x04\x95\x0a", b"\x80\x05\x95\x0a", b"PK\x03\x04\x14\x00\x00\x00\x00"];
@@ -392,7 +392,7 @@ fn pickles_and_other_foreign_files_are_not_decoded() {
 }
 
 #[test]
-fn a_manifest_that_lies_is_refused() {
+fn row_08_a_manifest_that_lies_is_refused() {
     let place = two_checkpoints();
     let name = format!("{NEWEST}/manifest.json");
     let whole = String::from_utf8(place.read(&name)).unwrap();
@@ -418,7 +418,7 @@ fn a_manifest_that_lies_is_refused() {
 }
 
 #[test]
-fn another_models_tensors_are_refused_with_the_first_mismatches() {
+fn row_07_another_models_tensors_are_refused() {
     let place = two_checkpoints();
     let resume =
         "train --model lenet5 --devices reference --checkpoint-dir @ck --resume --train-samples 22 --test-samples 16";
@@ -430,10 +430,12 @@ fn another_models_tensors_are_refused_with_the_first_mismatches() {
 }
 
 #[test]
-fn changed_training_data_is_refused() {
+fn row_13_changed_training_data_is_refused() {
     let place = two_checkpoints();
     let outcome = place.small("train", "--train-samples 23 --checkpoint-dir @ck --resume --epochs 3");
-    outcome.refused(CHECKPOINT, &["training data has changed", "fingerprint"]);
+    outcome.refused(CHECKPOINT, &["training data has changed", "fingerprint", "--allow-changed-data"]);
+    let flags = "--train-samples 23 --checkpoint-dir @ck --resume --epochs 3 --allow-changed-data";
+    assert!(place.small("train", flags).done().error.contains("warning: the training data has changed"));
 }
 
 #[test]
@@ -449,7 +451,7 @@ fn another_order_of_the_samples_is_refused() {
 }
 
 #[test]
-fn places_that_cannot_be_written_are_refused_before_the_first_step() {
+fn row_21_places_that_cannot_be_written_are_refused() {
     // A path below a regular file cannot be made by any user, root included.
     for flag in ["--save", "--checkpoint-dir", "--events"] {
         let outcome = train(&format!("{flag} @small.toml/x --steps 1"));

@@ -29,6 +29,8 @@ pub enum Status {
     Numerics = 8,
     /// A stage hangs.
     Hang = 9,
+    /// Another run uses the directory.
+    InUse = 10,
     /// Something that should never happen.
     Internal = 70,
     /// Interrupted from the keyboard.
@@ -107,7 +109,8 @@ impl From<CheckpointError> for Failure {
         if error.is_storage() {
             return Self::storage(error);
         }
-        Self::new(Status::Checkpoint, error.to_string())
+        let in_use = matches!(error, CheckpointError::InUse { .. });
+        Self::new(if in_use { Status::InUse } else { Status::Checkpoint }, error.to_string())
     }
 }
 

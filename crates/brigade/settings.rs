@@ -63,6 +63,12 @@ pub struct Settings {
     pub tune: Tuning,
     /// Where checkpoints go.
     pub checkpoint_dir: Option<PathBuf>,
+    /// Steps between checkpoints within an epoch, where there are any.
+    pub checkpoint_every: Option<usize>,
+    /// Checkpoints that are kept, where not all are.
+    pub keep: Option<usize>,
+    /// Whether a resumed run takes data that has changed.
+    pub allow_changed_data: bool,
     /// Whether the run goes on from the newest checkpoint there.
     pub resume: bool,
     /// Where the weights go at the end.
@@ -137,6 +143,9 @@ impl Settings {
             memory_budget: words.memory_budget.map(|mib| (mib * 1_048_576.0) as u64),
             tune: words.tune.as_deref().map(parsed).transpose()?.unwrap_or_default(),
             checkpoint_dir: words.checkpoint_dir,
+            checkpoint_every: words.checkpoint_every,
+            keep: words.keep,
+            allow_changed_data: words.allow_changed_data.unwrap_or(false),
             resume: words.resume.unwrap_or(false),
             save: words.save,
             events: words.events,

@@ -116,6 +116,15 @@ pub struct Words {
     /// Where checkpoints are saved, at the end of each epoch
     #[arg(long)]
     pub checkpoint_dir: Option<PathBuf>,
+    /// Saves after every so many steps too; a schedule that never flushes empties its pipes for it
+    #[arg(long, value_name = "STEPS")]
+    pub checkpoint_every: Option<usize>,
+    /// Keeps this many checkpoints, the newest, and the most accurate one [default: all]
+    #[arg(long, value_name = "CHECKPOINTS")]
+    pub keep: Option<usize>,
+    /// Goes on from a checkpoint although the training data has changed since
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub allow_changed_data: Option<bool>,
     /// Goes on from the newest checkpoint in the checkpoint directory
     #[arg(skip)]
     pub resume: Option<bool>,
@@ -135,7 +144,7 @@ pub struct Words {
 
 impl Words {
     /// Every key of a run file.
-    pub(crate) const KEYS: [&'static str; 37] = [
+    pub(crate) const KEYS: [&'static str; 40] = [
         "resume",
         "save",
         "events",
@@ -172,6 +181,9 @@ impl Words {
         "memory-budget",
         "tune",
         "checkpoint-dir",
+        "checkpoint-every",
+        "keep",
+        "allow-changed-data",
         "layers",
     ];
 
@@ -205,6 +217,8 @@ impl Words {
         at_least_one("epochs", self.epochs)?;
         at_least_one("steps", self.steps)?;
         at_least_one("threads", self.threads)?;
+        at_least_one("checkpoint-every", self.checkpoint_every)?;
+        at_least_one("keep", self.keep)?;
         number("memory-budget", self.memory_budget, 1e9)?;
         at_least_one("batch", self.batch)?;
         at_most("batch", self.batch, MOST_SAMPLES)?;
@@ -270,6 +284,9 @@ impl Words {
             memory_budget,
             tune,
             checkpoint_dir,
+            checkpoint_every,
+            keep,
+            allow_changed_data,
             input,
             layers,
         ]

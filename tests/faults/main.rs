@@ -6,8 +6,11 @@
 mod common;
 mod support;
 
+mod checkpoints;
 mod devices;
 mod links;
 mod long_run;
 mod losses;
+mod moments;
+mod storage;
 mod threads;

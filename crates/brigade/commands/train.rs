@@ -47,19 +47,21 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
+    let signals = Signals::listen()?;
     let settings = Settings::new(args.config.as_deref(), args.words)?;
     let (saved_to, events_to) =
         (args.save.or_else(|| settings.save.clone()), args.events.or_else(|| settings.events.clone()));
+    // Before anything is read: what another run is about to write must not be gone on from.
+    let store = settings.checkpoint_dir.as_deref().map(Store::open).transpose()?;
+    let store = store.map(|store| store.keeping(settings.keep));
     let resumed = (args.resume || settings.resume).then(|| resume(&settings)).transpose()?;
     let data = Data::open(&settings.data, settings.seed)?;
     data.check_against(&settings.model)?;
     if let Some(resumed) = &resumed {
-        check_fingerprint(&data, &resumed.manifest)?;
+        check_fingerprint(&data, &resumed.manifest, settings.allow_changed_data)?;
     }
     [&saved_to, &args.timeline].into_iter().flatten().try_for_each(|path| check_writable(path))?;
     let mut events = Events::create(events_to.as_deref(), resumed.is_some())?;
-    let store = settings.checkpoint_dir.as_deref().map(Store::open).transpose()?;
-    let signals = Signals::listen()?;
 
     let (placement, _) = setup::placement(&settings)?;
     let schedule = brigade_pipeline::schedule::Schedule::new(settings.schedule, placement.stages.len());
@@ -180,17 +182,17 @@ fn check_order(settings: &Settings, manifest: &Manifest) -> Result<(), String> {
     Ok(())
 }
 
-fn check_fingerprint(data: &Data, manifest: &Manifest) -> Result<(), Failure> {
-    match manifest.data_fingerprint {
-        Some(wanted) if wanted != data.train.fingerprint() => Err(Failure::new(
-            Status::Checkpoint,
-            format!(
-                "the training data has changed since the checkpoint: its fingerprint was {wanted:08x} and is {:08x}",
-                data.train.fingerprint()
-            ),
-        )),
-        _ => Ok(()),
+fn check_fingerprint(data: &Data, manifest: &Manifest, allow_change: bool) -> Result<(), Failure> {
+    let found = data.train.fingerprint();
+    let Some(wanted) = manifest.data_fingerprint.filter(|&wanted| wanted != found) else { return Ok(()) };
+    let changed = format!(
+        "the training data has changed since the checkpoint: its fingerprint was {wanted:08x} and is {found:08x}"
+    );
+    if allow_change {
+        eprintln!("warning: {changed}");
+        return Ok(());
     }
+    Err(Failure::new(Status::Checkpoint, format!("{changed}; --allow-changed-data goes on with it all the same")))
 }
 
 fn options(settings: &Settings, data: &Data, store: Option<Store>, position: &Position) -> TrainOptions {
@@ -205,6 +207,7 @@ fn options(settings: &Settings, data: &Data, store: Option<Store>, position: &Po
         learning_rate: settings.rates(data.training_samples().div_ceil(settings.batch), position),
         evaluate: data.test_samples() > 0,
         synchronous_finish: settings.staleness.corrections.synchronous_finish.unwrap_or(0),
+        checkpoint_every: settings.checkpoint_every,
         checkpoints: store.map(|store| Checkpoints { store, manifest }),
     }
 }

@@ -76,6 +76,10 @@ pub struct TrainOptions {
     pub evaluate: bool,
     /// Epochs at the end that run under `1f1b` whatever the schedule.
     pub synchronous_finish: usize,
+    /// Steps between checkpoints within an epoch. A schedule that never flushes empties its pipes for each, and is
+    /// stopped by the observer at the next of them only: so a run that was stopped and resumed empties them at the very
+    /// steps at which one does that nothing stopped, and comes to the same bits.
+    pub checkpoint_every: Option<usize>,
     /// Where checkpoints go, at the end of each epoch.
     pub checkpoints: Option<Checkpoints>,
 }
@@ -90,6 +94,7 @@ impl TrainOptions {
             learning_rate,
             evaluate: true,
             synchronous_finish: 0,
+            checkpoint_every: None,
             checkpoints: None,
         }
     }
@@ -238,10 +243,15 @@ impl Run<'_> {
         self.report.stopped || epoch >= self.options.epochs || self.options.steps.is_some_and(|steps| step >= steps)
     }
 
-    /// Trains to the end of the epoch, or of the run; then evaluates and saves.
+    /// Trains to the end of the epoch, or of the run, with the checkpoints on the way; then evaluates and saves.
     fn epoch(&mut self, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), TrainError> {
         let started = Instant::now();
-        let train = self.stretch(started, observe)?;
+        let epoch = self.report.position.epoch;
+        let mut train = self.stretch(started, observe)?;
+        while !self.is_over() && self.report.position.epoch == epoch {
+            self.save(observe)?;
+            train.add(self.stretch(started, observe)?);
+        }
         let seconds = started.elapsed().as_secs_f64();
         self.report.seconds += seconds;
         self.report.samples += train.samples;
@@ -256,6 +266,7 @@ impl Run<'_> {
         self.save(observe)
     }
 
+    /// Trains to the next checkpoint, or to the end of the epoch or of the run.
     fn stretch(
         &mut self,
         started: Instant,
@@ -265,8 +276,11 @@ impl Run<'_> {
         let size = self.options.batch;
         let left_in_epoch = self.source.training_samples().saturating_sub(batch * size);
         let left_in_run = self.options.steps.map_or(usize::MAX, |steps| (steps - step).saturating_mul(size));
+        let every = self.options.checkpoint_every;
+        let to_checkpoint = every.map_or(usize::MAX, |every| (every - step % every).saturating_mul(size));
+        let waits = every.is_some() && self.pipeline.schedule().is_stale();
         let stretch = Stretch {
-            samples: left_in_epoch.min(left_in_run),
+            samples: left_in_epoch.min(left_in_run).min(to_checkpoint),
             first_step: step,
             first_sample: samples,
             learning_rate: self.options.learning_rate.clone(),
@@ -280,7 +294,7 @@ impl Run<'_> {
             let images_per_second = trained as f64 / started.elapsed().as_secs_f64();
             let flow = observe(&Progress::Step { step: step + 1, loss: metrics.loss(), images_per_second });
             stopped |= flow.is_break();
-            flow
+            if waits { ControlFlow::Continue(()) } else { flow }
         })?;
         self.report.stopped |= stopped;
         self.advance(report.steps, report.metrics.samples);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
-use super::CheckpointError;
+use super::{CheckpointError, header, seam};
 
 /// Sides and values of a tensor.
 pub type Values = (Vec<usize>, Vec<f32>);
@@ -44,9 +44,7 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointEr
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);
-    let written = File::create(&partial)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&partial, path));
+    let written = write_and_rename(&partial, path, bytes);
     written.map_err(|error| {
         // Removing is best effort: the error that is told is the one of the write.
         let _ = std::fs::remove_file(&partial);
@@ -54,14 +52,24 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointEr
     })
 }
 
+fn write_and_rename(partial: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    seam::pass("storage.create")?;
+    let mut file = File::create(partial)?;
+    file.write_all(&seam::damaged("storage.write", bytes)?)?;
+    seam::pass("storage.sync")?;
+    file.sync_all()?;
+    seam::pass("storage.rename")?;
+    std::fs::rename(partial, path)
+}
+
 /// Reads the single-precision tensors of a safetensors file.
 ///
 /// # Errors
 /// Where the file cannot be read, is no safetensors file, or has tensors of another type.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Values>, CheckpointError> {
-    let bytes = std::fs::read(path).map_err(CheckpointError::io("reading", path))?;
     let invalid = |reason: String| CheckpointError::Invalid { path: path.to_owned(), reason };
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| invalid(reason(&bytes, &error)))?;
+    let bytes = checked(path)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| invalid(format!("is no safetensors file: {error}")))?;
     file.tensors()
         .into_iter()
         .map(|(name, view)| match view.dtype() {
@@ -71,15 +79,31 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Values>, CheckpointE
         .collect()
 }
 
-/// Why bytes are no safetensors file. Pickles and the archives that hold them can run code when they are read; they
-/// are never decoded. Their first bytes alone say nothing: 80 02 also begins a header of 640 bytes.
-fn reason(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {
-    if matches!(bytes, [0x80, 2..=5, ..] | [b'P', b'K', 3, 4, ..]) {
-        return "is a pickle or an archive of one, which can run code when read; \
-                convert it with `safetensors.torch.save_file`"
-            .into();
+/// The bytes of a safetensors file whose header is sound.
+fn checked(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    let reading = CheckpointError::io("reading", path);
+    let (mut file, length) = match File::open(path).and_then(|file| Ok((file.metadata()?.len(), file))) {
+        Ok((length, file)) => (file, length),
+        Err(error) => return Err(reading(error)),
+    };
+    if let Err(reason) = header::check(&mut file, length) {
+        let reason = if begins_like_a_pickle(&mut file) { PICKLE.to_owned() } else { reason };
+        return Err(CheckpointError::Invalid { path: path.to_owned(), reason });
     }
-    format!("is no whole safetensors file ({} bytes found): {error}", bytes.len())
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(reading)?;
+    Ok(bytes)
+}
+
+const PICKLE: &str =
+    "is a pickle or an archive of one, which can run code when read; convert it with `safetensors.torch.save_file`";
+
+/// Pickles and the archives that hold them can run code when they are read; they are never decoded. Their first bytes
+/// alone say nothing: 80 02 also begins a header of 640 bytes.
+fn begins_like_a_pickle(file: &mut File) -> bool {
+    let mut first = [0; 4];
+    let read = file.rewind().and_then(|()| file.read_exact(&mut first));
+    read.is_ok() && matches!(first, [0x80, 2..=5, ..] | [b'P', b'K', 3, 4])
 }
 
 #[cfg(test)]

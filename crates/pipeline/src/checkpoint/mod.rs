@@ -9,7 +9,11 @@
 //! Tensors are named by layer, not by stage: any number of stages, placement or schedule resumes.
 
 mod files;
+mod header;
+mod lock;
 mod manifest;
+mod retention;
+mod seam;
 mod store;
 
 use std::path::PathBuf;
@@ -58,6 +62,14 @@ pub enum CheckpointError {
         wanted: u32,
         /// Checksum of what was read.
         found: u32,
+    },
+    /// Another run publishes there.
+    #[error("{path} is in use by {holder}; choose another directory, or end that run", path = path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// Process and host of the other run.
+        holder: String,
     },
     /// The tensors are another model's.
     #[error("{path} holds another model's tensors: {}", mismatches.join("; "), path = path.display())]

@@ -5,31 +5,46 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::files::{Values, read_tensors, write_synced, write_tensors};
-use super::{CheckpointError, Manifest};
+use super::lock::Lock;
+use super::{CheckpointError, Manifest, retention, seam};
 use crate::NamedTensor;
 use crate::model::Sequential;
 
 const MANIFEST: &str = "manifest.json";
 const WEIGHTS: &str = "weights.safetensors";
 const MOMENTUM: &str = "momentum.safetensors";
+const PARTIAL: &str = ".partial";
+const REPLACED: &str = ".replaced";
 
-/// A directory that checkpoints are published in.
+/// A directory that checkpoints are published in, by this process alone.
 #[derive(Debug, Clone)]
 pub struct Store {
     directory: PathBuf,
+    keep: Option<usize>,
+    _lock: Lock,
 }
 
 impl Store {
-    /// Opens the directory, made where it is not there, and makes sure that files can be written in it.
+    /// Opens the directory, made where it is not there, makes sure that files can be written in it, and clears away what
+    /// a save that was cut off has left.
     ///
     /// # Errors
-    /// Where it cannot be made or written.
+    /// Where it cannot be made or written, or another run publishes there.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
         fs::create_dir_all(directory).map_err(CheckpointError::io("making", directory))?;
         let probe = directory.join(".probe");
         write_synced(&probe, b"")?;
         fs::remove_file(&probe).map_err(CheckpointError::io("removing", &probe))?;
-        Ok(Self { directory: directory.to_owned() })
+        let lock = Lock::take(directory)?;
+        tidy(directory)?;
+        Ok(Self { directory: directory.to_owned(), keep: None, _lock: lock })
+    }
+
+    /// Keeps the last `keep` checkpoints and the most accurate one; all, where it is not said.
+    #[must_use]
+    pub fn keeping(mut self, keep: Option<usize>) -> Self {
+        self.keep = keep;
+        self
     }
 
     /// Publishes a checkpoint and returns its folder. All files are written and synced in a folder beside, which
@@ -39,15 +54,34 @@ impl Store {
     /// Where a file cannot be written, synced or renamed.
     pub fn save(&self, manifest: &Manifest, tensors: &[NamedTensor]) -> Result<PathBuf, CheckpointError> {
         let name = format!("step-{:08}", manifest.position.step);
-        let (partial, path) = (self.directory.join(format!(".{name}.partial")), self.directory.join(&name));
-        remove_folder(&partial)?;
-        fs::create_dir(&partial).map_err(CheckpointError::io("making", &partial))?;
-        self.write_into(&partial, manifest, tensors)?;
-        sync_folder(&partial)?;
-        remove_folder(&path)?;
-        fs::rename(&partial, &path).map_err(CheckpointError::io("publishing", &path))?;
-        sync_folder(&self.directory)?;
+        let (partial, path) = (self.directory.join(format!(".{name}{PARTIAL}")), self.directory.join(&name));
+        self.publish(&partial, &path, manifest, tensors).inspect_err(|_| {
+            // Best effort: the error that is told is the one of the save.
+            let _ = remove_folder(&partial);
+        })?;
+        if let Some(keep) = self.keep {
+            retention::prune(&self.directory, keep)?;
+        }
         Ok(path)
+    }
+
+    fn publish(
+        &self,
+        partial: &Path,
+        path: &Path,
+        manifest: &Manifest,
+        tensors: &[NamedTensor],
+    ) -> Result<(), CheckpointError> {
+        remove_folder(partial)?;
+        fs::create_dir(partial).map_err(CheckpointError::io("making", partial))?;
+        self.write_into(partial, manifest, tensors)?;
+        sync_folder(partial)?;
+        let replaced = set_aside(path)?;
+        seam::pass("storage.publish")
+            .and_then(|()| fs::rename(partial, path))
+            .map_err(CheckpointError::io("publishing", path))?;
+        sync_folder(&self.directory)?;
+        replaced.map_or(Ok(()), |old| remove_folder(&old))
     }
 
     fn write_into(&self, folder: &Path, manifest: &Manifest, tensors: &[NamedTensor]) -> Result<(), CheckpointError> {
@@ -70,7 +104,7 @@ fn checksums(tensors: &BTreeMap<String, Values>) -> BTreeMap<String, u32> {
     tensors.iter().map(|(name, (_, values))| (name.clone(), crc32fast::hash(bytemuck::cast_slice(values)))).collect()
 }
 
-fn remove_folder(path: &Path) -> Result<(), CheckpointError> {
+pub(super) fn remove_folder(path: &Path) -> Result<(), CheckpointError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointError::io("removing", path)(error)),
         _ => Ok(()),
@@ -78,7 +112,8 @@ fn remove_folder(path: &Path) -> Result<(), CheckpointError> {
 }
 
 fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(CheckpointError::io("syncing", path))
+    let synced = seam::pass("storage.sync").and_then(|()| File::open(path)?.sync_all());
+    synced.map_err(CheckpointError::io("syncing", path))
 }
 
 /// A checkpoint that has been read and verified, or a file of weights alone.
@@ -111,12 +146,7 @@ impl Checkpoint {
     /// The newest checkpoint of a directory that verifies; those that do not are named in warnings.
     fn open_newest(directory: &Path) -> Result<Self, CheckpointError> {
         let missing = || CheckpointError::Missing { path: directory.to_owned() };
-        let entries = match fs::read_dir(directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
-            other => other.map_err(CheckpointError::io("reading", directory))?,
-        };
-        let mut folders: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|p| is_step(p)).collect();
-        folders.sort_by_key(|folder| (written(folder), step_of(folder)));
+        let folders = folders(directory)?;
         let mut first_error = None;
         for folder in folders.iter().rev() {
             match Self::open_folder(folder) {
@@ -136,9 +166,7 @@ impl Checkpoint {
     }
 
     fn open_folder(folder: &Path) -> Result<Self, CheckpointError> {
-        let path = folder.join(MANIFEST);
-        let text = fs::read_to_string(&path).map_err(CheckpointError::io("reading", &path))?;
-        let manifest = parse_manifest(&path, &text)?;
+        let manifest = manifest_of(folder)?;
         let weights = verified(folder, WEIGHTS, &manifest)?;
         let momentum = verified(folder, MOMENTUM, &manifest)?;
         Ok(Self { path: folder.to_owned(), manifest: Some(manifest), weights, momentum })
@@ -181,6 +209,80 @@ impl Checkpoint {
     }
 }
 
+/// The checkpoints of a directory, the newest last; none where there is no directory.
+pub(super) fn folders(directory: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let mut folders = entries(directory)?;
+    folders.retain(|path| is_step(path));
+    folders.sort_by_key(|folder| (written(folder), step_of(folder)));
+    Ok(folders)
+}
+
+/// Puts in order what a save that was cut off has left: what it had not published goes, and a checkpoint that it had set
+/// aside for one of the same step comes back.
+fn tidy(directory: &Path) -> Result<(), CheckpointError> {
+    for path in entries(directory)?.into_iter().filter(|path| is_real_folder(path)) {
+        let name = name_of(&path).into_owned();
+        let Some(name) = name.strip_prefix('.').filter(|name| name.starts_with("step-")) else { continue };
+        match name.strip_suffix(REPLACED).map(|step| directory.join(step)) {
+            Some(place) if !place.exists() => {
+                fs::rename(&path, &place).map_err(CheckpointError::io("putting back", &place))?;
+            }
+            Some(_) => remove_folder(&path)?,
+            None if name.ends_with(PARTIAL) => remove_folder(&path)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Moves a checkpoint that another of the same step is to replace out of its place, and says where it is.
+fn set_aside(path: &Path) -> Result<Option<PathBuf>, CheckpointError> {
+    let aside = path.with_file_name(format!(".{}{REPLACED}", name_of(path)));
+    remove_folder(&aside)?;
+    match fs::rename(path, &aside) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CheckpointError::io("setting aside", path)(error)),
+    }
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(CheckpointError::io("reading", directory)(error)),
+        Ok(entries) => Ok(entries.filter_map(|entry| Some(entry.ok()?.path())).collect()),
+    }
+}
+
+/// The manifest of a checkpoint, which names no file outside of its folder.
+pub(super) fn manifest_of(folder: &Path) -> Result<Manifest, CheckpointError> {
+    let path = folder.join(MANIFEST);
+    refuse_link(&path)?;
+    let text = fs::read_to_string(&path).map_err(CheckpointError::io("reading", &path))?;
+    let manifest = parse_manifest(&path, &text)?;
+    match manifest.checksums.keys().find(|file| ![WEIGHTS, MOMENTUM].contains(&file.as_str())) {
+        Some(file) => {
+            let reason = format!("names a file `{file}`; a checkpoint has {WEIGHTS} and {MOMENTUM}, in its own folder");
+            Err(CheckpointError::Invalid { path, reason })
+        }
+        None => Ok(manifest),
+    }
+}
+
+/// A checkpoint's files are its own: a link could lead anywhere.
+fn refuse_link(path: &Path) -> Result<(), CheckpointError> {
+    if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        let reason = "is a symbolic link, which is not followed; put the file itself there".to_owned();
+        return Err(CheckpointError::Invalid { path: path.to_owned(), reason });
+    }
+    Ok(())
+}
+
+/// Whether every tensor of a checkpoint is as it was written.
+pub(super) fn verifies(folder: &Path) -> Result<(), CheckpointError> {
+    Checkpoint::open_folder(folder).map(|_| ())
+}
+
 /// Says what it costs that `used` is not the newest of `folders`.
 fn warn_of_steps_lost(folders: &[PathBuf], used: &Path) {
     if let (Some(newest), Some(used)) = (folders.last().and_then(|path| step_of(path)), step_of(used)) {
@@ -195,11 +297,19 @@ fn written(folder: &Path) -> Option<std::time::SystemTime> {
 }
 
 fn step_of(folder: &Path) -> Option<usize> {
-    folder.file_name()?.to_string_lossy().strip_prefix("step-")?.parse().ok()
+    name_of(folder).strip_prefix("step-")?.parse().ok()
 }
 
 fn is_step(path: &Path) -> bool {
-    path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("step-"))
+    is_real_folder(path) && name_of(path).starts_with("step-")
+}
+
+fn is_real_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 fn parse_manifest(path: &Path, text: &str) -> Result<Manifest, CheckpointError> {
@@ -220,6 +330,7 @@ fn parse_manifest(path: &Path, text: &str) -> Result<Manifest, CheckpointError> 
 /// Reads one file of a checkpoint and holds every tensor against its checksum.
 fn verified(folder: &Path, file: &str, manifest: &Manifest) -> Result<BTreeMap<String, Values>, CheckpointError> {
     let path = folder.join(file);
+    refuse_link(&path)?;
     let tensors = read_tensors(&path)?;
     let found = checksums(&tensors);
     let wanted = manifest.checksums.get(file).cloned().unwrap_or_default();

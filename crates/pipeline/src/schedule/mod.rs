@@ -129,6 +129,11 @@ impl Schedule {
         if self.kind.splits() { self.warmup(0, microbatches) } else { self.warmup(stage, microbatches) }
     }
 
+    /// Whether any stage uses weights that are stale, so that emptying the pipes changes the run.
+    pub fn is_stale(&self) -> bool {
+        self.stages > 1 && !self.kind.flushes()
+    }
+
     /// Updates between a microbatch's forward and its own update, with one microbatch a step.
     pub fn staleness(&self, stage: usize) -> usize {
         if self.kind.flushes() { 0 } else { self.warmup(stage, 1) - 1 }
