@@ -60,7 +60,7 @@ fn runs_across_two_vendors_repeat_to_the_bit() {
 }
 
 #[test]
-fn any_last_batch_gives_the_gradient_of_the_unsplit_one() {
+fn row_17_any_last_batch_gives_the_gradient_of_the_unsplit_one() {
     // One step over n samples at once and in microbatches: the sums differ in order only. 1e-5·√(additions) with
     // the largest sum of the model, 4 samples × 100 pixels, is 2e-4 of a gradient; the step is 0.05 of it.
     let model = small_model();

@@ -73,7 +73,7 @@ fn device_kernels_in_the_checked_build() {
 }
 
 #[test]
-fn device_kernels_split_over_small_bindings() {
+fn row_29_kernels_split_over_small_bindings() {
     for name in ADAPTERS {
         for binding_bytes in [1024, 4096] {
             let options = OpenOptions { binding_bytes: Some(binding_bytes), ..OpenOptions::default() };

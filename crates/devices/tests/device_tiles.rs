@@ -91,7 +91,7 @@ fn device_tiles_in_the_checked_build() {
 }
 
 #[test]
-fn device_tiles_over_small_bindings() {
+fn row_29_tiles_over_small_bindings() {
     let options = OpenOptions { binding_bytes: Some(4096), ..options() };
     take_turns(opened("llvmpipe", &options).as_mut(), 18, 3);
 }
