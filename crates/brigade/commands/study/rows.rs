@@ -87,8 +87,11 @@ impl Combination {
 
 /// The published schedule with nothing done about its staleness.
 static UNCORRECTED: Combination = Combination::new("layer-block-wise", 1, "single", "none");
-/// Little slack, microbatches that share an update, and a prediction that knows the momentum.
-static BEST: Combination = Combination::new("1f1b-async", 4, "single", "momentum-prediction");
+/// Little slack, as many microbatches in an update as there are stages, so that no gradient is older than one update, and
+/// a prediction that knows the momentum.
+static BEST_AT_4: Combination = Combination::new("1f1b-async", 4, "single", "momentum-prediction");
+/// The same at eight stages.
+static BEST_AT_8: Combination = Combination::new("1f1b-async", 8, "single", "momentum-prediction");
 
 /// What lies between the two, one thing changed at a time, and what others have proposed.
 static OTHERS: [Combination; 10] = [
@@ -116,8 +119,12 @@ pub(super) struct Row {
 impl Row {
     /// Whether the question of the study hangs on it: does the best combination at many stages keep up with one stage?
     fn is_essential(&self) -> bool {
-        let asked = [&UNCORRECTED, &BEST].into_iter().any(|combination| std::ptr::eq(combination, self.combination));
-        asked && self.stages != 2
+        let asked: &[&Combination] = match self.stages {
+            1 | 4 => &[&UNCORRECTED, &BEST_AT_4],
+            8 => &[&UNCORRECTED, &BEST_AT_8],
+            _ => &[],
+        };
+        asked.iter().any(|combination| std::ptr::eq(*combination, self.combination))
     }
 
     /// What is told apart by more than its seed.
@@ -167,7 +174,7 @@ pub(super) fn rows(tasks: &[&'static Task], seeds: u64) -> Vec<Row> {
 fn of_seed(task: &'static Task, seed: u64) -> impl Iterator<Item = Row> {
     let row = move |stages, combination| Row { task, stages, combination, seed };
     let several = task.cuts.iter().map(|&(stages, _)| stages).filter(|&stages| stages > 1);
-    let combinations = || [&UNCORRECTED, &BEST].into_iter().chain(&OTHERS);
+    let combinations = || [&UNCORRECTED, &BEST_AT_4, &BEST_AT_8].into_iter().chain(&OTHERS);
     let several = several.flat_map(move |stages| combinations().map(move |combination| row(stages, combination)));
     std::iter::once(row(1, &UNCORRECTED)).chain(several)
 }
