@@ -1,6 +1,6 @@
 // d = gradient_unscale · dw + weight_decay · w; v = momentum · v + fresh · d; w -= learning_rate · (b · d + a · v), where
-// the shares a and b are 1 and 0 but with Nesterov or spike compensation; dw = 0. A workgroup takes 1024 elements in a
-// row, so that neighbouring lanes read neighbours.
+// the shares a and b are 1 and 0 but with Nesterov or spike compensation; dw = 0. Nothing of it where the update is held.
+// A workgroup takes 1024 elements in a row, so that neighbouring lanes read neighbours.
 
 struct SgdParams {
     elements: u32,
@@ -24,6 +24,9 @@ fn update(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    if scalars.hold != 0u {
+        return;
+    }
     // Read once: a driver must assume that a store could change them.
     let given = params;
     let learning_rate = scalars.learning_rate;

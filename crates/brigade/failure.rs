@@ -140,6 +140,7 @@ impl From<PipelineError> for Failure {
             PipelineError::Parameters(_) => Status::Checkpoint,
             PipelineError::Panic { .. }
             | PipelineError::WrongMessage { .. }
+            | PipelineError::Checksum { .. }
             | PipelineError::Disconnected { .. }
             | PipelineError::Ended => Status::Internal,
         };

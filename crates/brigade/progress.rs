@@ -37,6 +37,7 @@ impl Display {
                     train.loss()
                 ));
             }
+            Progress::Snapshot { .. } => {}
             Progress::Checkpoint { path } => self.line(&format!("checkpoint {}", path.display())),
         }
     }

@@ -1,45 +1,68 @@
-//! Training that survives the loss of a device: the stages are built again from the last snapshot on the host.
+//! Training that survives the loss of a device, and numbers that are none: the stages are built again from the last
+//! snapshot on the host.
 //!
-//! A snapshot is taken where the pipes are empty, at the start and at the end of each epoch, with or without a
-//! checkpoint directory. A run that is set back to one therefore comes to the bits of a run that was never disturbed,
-//! as long as it stays on the same adapters.
+//! A snapshot is taken where the pipes are empty: at the start, at each checkpoint within an epoch, and at the end of
+//! each epoch, with or without a checkpoint directory. A run that is set back to one after a loss therefore comes to
+//! the bits of a run that was never disturbed, as long as it stays on the same adapters.
 
+mod losses;
+mod on_nan;
+
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brigade_devices::DeviceError;
 use brigade_pipeline::{
     NamedTensor, Pipeline, PipelineError, Position, Progress, RunReport, Source, TrainError, TrainOptions, train,
 };
 
 use crate::failure::Failure;
 use crate::trainer::Trainer;
+use losses::{Loss, reopened, restored, without};
+pub use on_nan::OnNan;
 
-/// How often a lost device is opened again before it counts as gone. A driver's reset takes a second or two.
-const ATTEMPTS: u32 = 4;
+/// Losses between two snapshots after which the device counts as gone: it comes back and does not stay.
+const LOSSES: usize = 3;
 
-/// The pause before the second attempt; each further one is twice as long.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Steps without numbers between two snapshots after which training has diverged, whatever is done about it.
+const BAD_STEPS: usize = 8;
 
-/// Losses of one stretch between two snapshots, after which the device counts as gone: it comes back and does not
-/// stay.
-const LOSSES: u32 = 3;
-
-/// A loss that was survived.
+/// A fault that was survived.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recovery {
-    /// Whose device was lost, from 0.
+    /// Where it was noticed, from 0.
     pub stage: usize,
-    /// Its name.
-    pub device: String,
-    /// What the driver said.
+    /// What it was.
     pub reason: String,
     /// The step that training goes on from.
     pub step: usize,
-    /// Whether the layers were spread over the other devices, because the lost one did not come back.
-    pub moved: bool,
-    /// How long it took.
+    /// How long it took to have the stages again.
     pub elapsed: Duration,
+    /// What was done.
+    pub remedy: Remedy,
+}
+
+/// What was done about a fault.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Remedy {
+    /// A lost device was opened again.
+    Reopened {
+        /// Its name.
+        device: String,
+    },
+    /// The layers of a device that did not come back were spread over the others.
+    Moved {
+        /// Its name.
+        device: String,
+    },
+    /// A step of the run was left without its update, or with all since the snapshot behind.
+    LeftOut {
+        /// Which, from 0.
+        bad_step: usize,
+        /// By which policy.
+        policy: OnNan,
+    },
 }
 
 /// A run that has ended, on the devices that it ended on.
@@ -50,148 +73,147 @@ pub struct Survived {
     pub report: RunReport,
 }
 
-/// Trains as [`brigade_pipeline::train`] does, from `start` on, and goes on after the loss of a device. `recovered` is
-/// told of each.
+/// Trains as [`brigade_pipeline::train`] does, from `start` on, and goes on after the loss of a device, and as `on_nan`
+/// says after a step whose loss or gradients are no numbers. `recovered` is told of each.
 ///
 /// # Errors
 /// As [`brigade_pipeline::train`]; a loss ends the run where no device is left that can hold the lost one's layers.
-pub fn train_through_losses(
+#[expect(clippy::too_many_arguments, reason = "those of `train`, and three of its own")]
+pub fn train_through_faults(
     trainer: &Trainer,
     pipeline: Pipeline,
     source: &dyn Source,
     options: &TrainOptions,
     start: Position,
+    on_nan: OnNan,
     observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     recovered: &mut dyn FnMut(&Recovery),
 ) -> Result<Survived, Failure> {
-    let mut run = Run { trainer: trainer.clone(), pipeline, snapshot: Snapshot::default(), losses: 0 };
-    run.snapshot = Snapshot { position: start, tensors: run.pipeline.parameters()? };
-    let mut report = RunReport::from(start);
-    while !is_over(&report, options) {
-        match run.epoch(source, options, observe) {
-            Ok(part) => report.absorb(part),
-            Err(error) => {
-                let loss = Loss::of(error)?;
-                let recovery;
-                (run, recovery) = run.recover(loss)?;
-                recovered(&recovery);
-            }
+    let mut pipeline = pipeline;
+    let tensors = Arc::new(pipeline.parameters()?);
+    let options = options.clone();
+    let snapshot = Snapshot { report: RunReport::from(start), tensors, losses: 0, bad_steps: 0 };
+    let mut run = Run { trainer: trainer.clone(), pipeline, options, on_nan, snapshot };
+    while !run.is_over() {
+        if let Err(error) = run.epoch(source, observe) {
+            let recovery;
+            (run, recovery) = run.recover(error, source.training_samples())?;
+            recovered(&recovery);
         }
     }
-    Ok(Survived { pipeline: run.pipeline, report })
-}
-
-fn is_over(report: &RunReport, options: &TrainOptions) -> bool {
-    let Position { step, epoch, .. } = report.position;
-    report.stopped || epoch >= options.epochs || options.steps.is_some_and(|steps| step >= steps)
+    Ok(Survived { pipeline: run.pipeline, report: run.snapshot.report })
 }
 
 /// What a run can be set back to.
-#[derive(Debug, Clone, Default)]
 struct Snapshot {
-    position: Position,
-    tensors: Vec<NamedTensor>,
-}
-
-/// A device that was lost.
-struct Loss {
-    stage: usize,
-    device: String,
-    error: PipelineError,
-}
-
-impl Loss {
-    /// Any other error ends the run.
-    fn of(error: TrainError) -> Result<Self, Failure> {
-        match error {
-            TrainError::Pipeline(error @ PipelineError::Device { stage, source: DeviceError::Lost { .. } }) => {
-                let PipelineError::Device { source: DeviceError::Lost { device, .. }, .. } = &error else {
-                    return Err(error.into());
-                };
-                Ok(Self { stage, device: device.clone(), error })
-            }
-            other => Err(other.into()),
-        }
-    }
+    /// What the run has given up to it, and where it stands there.
+    report: RunReport,
+    tensors: Arc<Vec<NamedTensor>>,
+    /// Devices lost since.
+    losses: usize,
+    /// Steps without numbers since.
+    bad_steps: usize,
 }
 
 struct Run {
     trainer: Trainer,
     pipeline: Pipeline,
+    options: TrainOptions,
+    on_nan: OnNan,
     snapshot: Snapshot,
-    /// Since the snapshot.
-    losses: u32,
 }
 
 impl Run {
-    /// Trains from the snapshot to the end of its epoch, and takes the next one.
+    fn is_over(&self) -> bool {
+        let RunReport { stopped, position: Position { step, epoch, .. }, .. } = self.snapshot.report;
+        stopped || epoch >= self.options.epochs || self.options.steps.is_some_and(|steps| step >= steps)
+    }
+
+    /// Trains from the snapshot to the end of its epoch; each snapshot on the way takes its place.
     fn epoch(
         &mut self,
         source: &dyn Source,
-        options: &TrainOptions,
         observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-    ) -> Result<RunReport, TrainError> {
-        let Position { epoch, .. } = self.snapshot.position;
-        let options = TrainOptions { epochs: options.epochs.min(epoch + 1), ..options.clone() };
-        let part = train(&mut self.pipeline, source, &options, self.snapshot.position, observe)?;
-        self.snapshot = Snapshot { position: part.position, tensors: self.pipeline.parameters()? };
-        self.losses = 0;
-        Ok(part)
+    ) -> Result<(), TrainError> {
+        let start = self.snapshot.report.position;
+        let options = TrainOptions { epochs: self.options.epochs.min(start.epoch + 1), ..self.options.clone() };
+        let before = self.snapshot.report.clone();
+        let snapshot = &mut self.snapshot;
+        let mut watch = |progress: &Progress| {
+            if let Progress::Snapshot { report, tensors } = progress {
+                let mut so_far = before.clone();
+                so_far.absorb((**report).clone());
+                *snapshot = Snapshot { report: so_far, tensors: Arc::clone(tensors), losses: 0, bad_steps: 0 };
+            }
+            observe(progress)
+        };
+        let part = train(&mut self.pipeline, source, &options, start, &mut watch)?;
+        self.snapshot.report = before;
+        self.snapshot.report.absorb(part);
+        Ok(())
     }
 
-    /// The same run on devices that are there, set back to the snapshot.
-    fn recover(self, loss: Loss) -> Result<(Self, Recovery), Failure> {
+    /// The same run set back to the snapshot, where the error is one that can be survived.
+    fn recover(self, error: TrainError, samples: usize) -> Result<(Self, Recovery), Failure> {
+        match error {
+            TrainError::Pipeline(error @ PipelineError::NotFinite { stage, step, .. }) => {
+                self.leave_out(error, stage, step, samples)
+            }
+            TrainError::Pipeline(error) => Self::after_loss(self, &Loss::of(error)?),
+            error @ TrainError::Checkpoint(_) => Err(error.into()),
+        }
+    }
+
+    fn after_loss(self, loss: &Loss) -> Result<(Self, Recovery), Failure> {
         let started = Instant::now();
-        let Self { trainer, pipeline, snapshot, losses } = self;
+        let Self { trainer, pipeline, options, on_nan, mut snapshot } = self;
         // What the stages hold on the other devices must be free before they are built again.
         drop(pipeline);
-        tracing::warn!("{}; going back to step {}", loss.error, snapshot.position.step);
-        let again = if losses + 1 < LOSSES { reopened(&trainer, &snapshot) } else { None };
-        let moved = again.is_none();
-        let (trainer, pipeline) = match again {
-            Some(pipeline) => (trainer, pipeline),
-            None => without(&trainer, &loss, &snapshot)?,
+        let step = snapshot.report.position.step;
+        tracing::warn!("{}; going back to step {step}", loss.error);
+        snapshot.losses += 1;
+        let again = if snapshot.losses < LOSSES { reopened(&trainer, &snapshot.tensors) } else { None };
+        let device = loss.device.clone();
+        let (remedy, trainer, pipeline) = match again {
+            Some(pipeline) => (Remedy::Reopened { device }, trainer, pipeline),
+            None => {
+                let (trainer, pipeline) = without(&trainer, loss, &snapshot.tensors)?;
+                (Remedy::Moved { device }, trainer, pipeline)
+            }
         };
-        let recovery = Recovery {
-            stage: loss.stage,
-            reason: loss.error.to_string(),
-            device: loss.device,
-            step: snapshot.position.step,
-            moved,
-            elapsed: started.elapsed(),
-        };
-        Ok((Self { trainer, pipeline, snapshot, losses: losses + 1 }, recovery))
+        let (stage, reason, elapsed) = (loss.stage, loss.error.to_string(), started.elapsed());
+        let recovery = Recovery { stage, reason, step, elapsed, remedy };
+        Ok((Self { trainer, pipeline, options, on_nan, snapshot }, recovery))
     }
-}
 
-fn restored(trainer: &Trainer, snapshot: &Snapshot) -> Result<Pipeline, Failure> {
-    let mut pipeline = trainer.start()?;
-    pipeline.set_parameters(&snapshot.tensors)?;
-    Ok(pipeline)
-}
-
-/// The stages on the same devices, where they come back.
-fn reopened(trainer: &Trainer, snapshot: &Snapshot) -> Option<Pipeline> {
-    (0..ATTEMPTS).find_map(|attempt| {
-        if attempt > 0 {
-            std::thread::sleep(PAUSE * 2u32.pow(attempt - 1));
+    fn leave_out(
+        self,
+        error: PipelineError,
+        stage: usize,
+        bad_step: usize,
+        samples: usize,
+    ) -> Result<(Self, Recovery), Failure> {
+        let started = Instant::now();
+        let Self { trainer, pipeline, mut options, on_nan, mut snapshot } = self;
+        snapshot.bad_steps += 1;
+        if on_nan == OnNan::Stop || snapshot.bad_steps > BAD_STEPS {
+            return Err(error.into());
         }
-        restored(trainer, snapshot).map_err(|error| tracing::warn!("{error}")).ok()
-    })
+        drop(pipeline);
+        let position = &mut snapshot.report.position;
+        match on_nan {
+            OnNan::RollBack => *position = on_nan::after(bad_step, *position, samples, options.batch),
+            OnNan::Skip | OnNan::Stop => options.left_out = with(&options.left_out, bad_step),
+        }
+        let (step, reason) = (position.step, error.to_string());
+        tracing::warn!("{reason}; {}: going on from step {step}", on_nan.word());
+        let pipeline = restored(&trainer, &snapshot.tensors)?;
+        let remedy = Remedy::LeftOut { bad_step, policy: on_nan };
+        let recovery = Recovery { stage, reason, step, elapsed: started.elapsed(), remedy };
+        Ok((Self { trainer, pipeline, options, on_nan, snapshot }, recovery))
+    }
 }
 
-/// The stages on the devices that are left.
-fn without(trainer: &Trainer, loss: &Loss, snapshot: &Snapshot) -> Result<(Trainer, Pipeline), Failure> {
-    let gone = |why: String| Failure {
-        message: format!("{}; it did not come back, and {why}", loss.error),
-        ..Failure::from(DeviceError::Lost { device: loss.device.clone(), reason: String::new() })
-    };
-    let names: Vec<_> = trainer.devices().filter(|name| *name != loss.device).map(str::to_owned).collect();
-    if names.is_empty() {
-        return Err(gone("there is no other device to take its layers".into()));
-    }
-    let trainer = trainer.over(&names)?;
-    let pipeline = restored(&trainer, snapshot)
-        .map_err(|error| gone(format!("{} cannot take its layers: {error}", names.join(", "))))?;
-    Ok((trainer, pipeline))
+fn with(steps: &BTreeSet<usize>, step: usize) -> Arc<BTreeSet<usize>> {
+    Arc::new(steps.iter().copied().chain([step]).collect())
 }

@@ -12,6 +12,7 @@ use brigade_pipeline::staleness::{StalenessError, StalenessOptions};
 use brigade_pipeline::{LearningRate, Optimiser, PlacementError, Position};
 
 use crate::failure::Failure;
+use crate::recovery::OnNan;
 use crate::words::Words;
 
 /// A run with every word decided and checked.
@@ -61,6 +62,10 @@ pub struct Settings {
     pub memory_budget: Option<u64>,
     /// How much is tried to find the fastest kernels.
     pub tune: Tuning,
+    /// What is done with a step whose loss or gradients are no numbers.
+    pub on_nan: OnNan,
+    /// Whether what passes between stages is checked.
+    pub link_checksums: bool,
     /// Where checkpoints go.
     pub checkpoint_dir: Option<PathBuf>,
     /// Steps between checkpoints within an epoch, where there are any.
@@ -142,6 +147,8 @@ impl Settings {
             threads: words.threads,
             memory_budget: words.memory_budget.map(|mib| (mib * 1_048_576.0) as u64),
             tune: words.tune.as_deref().map(parsed).transpose()?.unwrap_or_default(),
+            on_nan: words.on_nan.as_deref().map(str::parse).transpose()?.unwrap_or_default(),
+            link_checksums: words.link_checksums.unwrap_or(false),
             checkpoint_dir: words.checkpoint_dir,
             checkpoint_every: words.checkpoint_every,
             keep: words.keep,
@@ -280,6 +287,7 @@ mod tests {
             ("correction = \"accumulation=0\"", "correction"),
             ("correction = \"discrepancy,look-ahead\"", "discrepancy"),
             ("precision = \"f8\"", "precision"),
+            ("on-nan = \"ignore\"", "on-nan"),
             ("loss-scale = 0", "loss-scale"),
             ("loss-scale = inf", "loss-scale"),
         ] {

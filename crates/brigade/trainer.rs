@@ -47,6 +47,7 @@ impl Trainer {
             loss_scale: 1.0,
             staleness: StalenessOptions::default(),
             record: false,
+            link_checksums: false,
         };
         let (tune, precision) = (Tuning::Off, Precision::F32);
         Self {
@@ -123,6 +124,13 @@ impl Trainer {
     #[must_use]
     pub fn record(mut self, record: bool) -> Self {
         self.options.record = record;
+        self
+    }
+
+    /// Checks what passes between stages by checksums, and sends it again where it does not arrive as it left.
+    #[must_use]
+    pub fn link_checksums(mut self, link_checksums: bool) -> Self {
+        self.options.link_checksums = link_checksums;
         self
     }
 

@@ -113,6 +113,13 @@ pub struct Words {
     /// Tuning of kernels: off, quick (the few that promise most) or full [default: quick]
     #[arg(long)]
     pub tune: Option<String>,
+    /// A step whose loss or gradients are no numbers: stop; skip its update; or roll-back to the last snapshot and go on
+    /// behind it [default: stop]
+    #[arg(long)]
+    pub on_nan: Option<String>,
+    /// Checks what passes between stages by checksums, and sends it again where it does not arrive as it left
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub link_checksums: Option<bool>,
     /// Where checkpoints are saved, at the end of each epoch
     #[arg(long)]
     pub checkpoint_dir: Option<PathBuf>,
@@ -144,7 +151,7 @@ pub struct Words {
 
 impl Words {
     /// Every key of a run file.
-    pub(crate) const KEYS: [&'static str; 40] = [
+    pub(crate) const KEYS: [&'static str; 42] = [
         "resume",
         "save",
         "events",
@@ -180,6 +187,8 @@ impl Words {
         "threads",
         "memory-budget",
         "tune",
+        "on-nan",
+        "link-checksums",
         "checkpoint-dir",
         "checkpoint-every",
         "keep",
@@ -283,6 +292,8 @@ impl Words {
             threads,
             memory_budget,
             tune,
+            on_nan,
+            link_checksums,
             checkpoint_dir,
             checkpoint_every,
             keep,

@@ -22,6 +22,9 @@ fn update(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    if scalars.hold != 0u {
+        return;
+    }
     // Read once: a driver must assume that a store could change them.
     let given = params;
     let learning_rate = scalars.learning_rate;

@@ -7,4 +7,6 @@ struct Scalars {
     seed: vec2<u32>,
     training: u32,
     gradient_unscale: f32,
+    // Updates change nothing.
+    hold: u32,
 }

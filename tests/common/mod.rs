@@ -114,6 +114,7 @@ fn pipeline_with(
         loss_scale,
         staleness,
         record: true,
+        link_checksums: false,
     };
     Pipeline::start(&model, stages, options).unwrap()
 }
@@ -126,6 +127,7 @@ pub(crate) fn trained(pipeline: &mut Pipeline, samples: &[Samples]) -> (Vec<Name
         first_sample: 0,
         learning_rate: LearningRate { initial: 0.05, milestones: vec![12], factor: 0.5 },
         synchronous: false,
+        left_out: Default::default(),
     };
     let report = pipeline.train(&stretch, feed(samples), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
     (pipeline.parameters().unwrap(), report)

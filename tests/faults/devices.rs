@@ -121,3 +121,23 @@ fn row_30_a_budget_holds_on_llvmpipe() {
     within_limit(place.command(&format!("{line} {need}"))).refused(6, &["llvmpipe", "out of memory", "smaller batch"]);
     within_limit(place.command(&format!("{line} 64"))).done();
 }
+
+/// Without subgroups the run goes on with other variants; without workgroups of a useful size there is none.
+#[track_caller]
+fn lacks(device: &str, name: &str) {
+    let place = Place::new();
+    let run = format!("--steps 2 --tune off --devices {device}");
+    place.train_with("device.features@1+:missing", &run).done();
+    let words = [name, "no variant of", "it allows 16 invocations", "needs 256 invocations"];
+    place.train_with("device.limits@1+:missing", &run).refused(5, &words);
+}
+
+#[test]
+fn row_28_a_feature_or_limit_is_missing_on_llvmpipe() {
+    lacks("llvmpipe", "llvmpipe");
+}
+
+#[test]
+fn row_28_a_feature_or_limit_is_missing_on_swiftshader() {
+    lacks("swiftshader", "SwiftShader");
+}

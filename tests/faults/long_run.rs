@@ -32,6 +32,7 @@ fn stays_flat(device: &str) {
             first_sample: (2 * index * part) as u64,
             learning_rate: LearningRate::constant(0.01),
             synchronous: false,
+            left_out: Default::default(),
         };
         let report = pipeline.train(&stretch, feed(&data), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
         let live: Vec<_> = report.stages.iter().map(|stage| (stage.bytes.clone(), stage.peak_bytes)).collect();

@@ -12,5 +12,7 @@ mod links;
 mod long_run;
 mod losses;
 mod moments;
+mod numerics;
+mod power;
 mod storage;
 mod threads;

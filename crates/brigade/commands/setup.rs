@@ -30,6 +30,7 @@ pub(crate) fn trainer(settings: &Settings, placement: Placement) -> Trainer {
         .optimiser(settings.optimiser)
         .threads(settings.threads)
         .memory_budget(settings.memory_budget)
+        .link_checksums(settings.link_checksums)
         .tune(settings.tune)
         .precision(settings.precision, settings.loss_scale)
 }

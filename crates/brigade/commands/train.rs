@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use brigade::{
-    Data, DeviceInfo, Failure, Pipeline, Position, Progress, RECOMMENDED, Recovery, Sequential, Settings, Status,
-    Survived, TrainOptions, TuningReport, Words, staleness_warning, train_through_losses,
+    Data, DeviceInfo, Failure, Pipeline, Position, Progress, RECOMMENDED, Recovery, Remedy, Sequential, Settings,
+    Status, Survived, TrainOptions, TuningReport, Words, staleness_warning, train_through_faults,
 };
 use brigade_pipeline::model::Layer;
 use brigade_pipeline::{
@@ -92,7 +92,16 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         if signals.received().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let mut recovered = |recovery: &Recovery| recoveries.push(recovery.clone());
-    let survived = train_through_losses(&trainer, pipeline, &data, &options, position, &mut observe, &mut recovered);
+    let survived = train_through_faults(
+        &trainer,
+        pipeline,
+        &data,
+        &options,
+        position,
+        settings.on_nan,
+        &mut observe,
+        &mut recovered,
+    );
     display.finish();
     recoveries.iter().try_for_each(|recovery| events.write(&recovery_event(recovery)))?;
     let Survived { mut pipeline, report } = survived?;
@@ -209,6 +218,7 @@ fn options(settings: &Settings, data: &Data, store: Option<Store>, position: &Po
         synchronous_finish: settings.staleness.corrections.synchronous_finish.unwrap_or(0),
         checkpoint_every: settings.checkpoint_every,
         checkpoints: store.map(|store| Checkpoints { store, manifest }),
+        left_out: Default::default(),
     }
 }
 
@@ -277,16 +287,25 @@ fn progress_event(progress: &Progress) -> Option<Value> {
             "test_loss": test.map(|test| test.loss()), "test_accuracy": test.map(|test| test.accuracy()),
             "seconds": seconds,
         })),
+        Progress::Snapshot { .. } => None,
         Progress::Checkpoint { path } => Some(json!({"event": "checkpoint", "path": path})),
     }
 }
 
 fn recovery_event(recovery: &Recovery) -> Value {
-    let Recovery { stage, device, reason, step, moved, elapsed } = recovery;
-    json!({
-        "event": "recovery", "stage": stage, "device": device, "reason": reason, "step": step, "moved": moved,
-        "seconds": elapsed.as_secs_f64(),
-    })
+    let Recovery { stage, reason, step, elapsed, remedy } = recovery;
+    let mut event = json!({
+        "event": "recovery", "stage": stage, "reason": reason, "step": step, "seconds": elapsed.as_secs_f64(),
+    });
+    let words = match remedy {
+        Remedy::Reopened { device } => json!({"device": device, "moved": false}),
+        Remedy::Moved { device } => json!({"device": device, "moved": true}),
+        Remedy::LeftOut { bad_step, policy } => json!({"bad_step": bad_step, "on_nan": policy.word()}),
+    };
+    if let (Some(event), Value::Object(words)) = (event.as_object_mut(), words) {
+        event.extend(words);
+    }
+    event
 }
 
 fn end_event(report: &RunReport, settings: &Settings, pipeline: &Pipeline) -> Value {
@@ -310,6 +329,7 @@ fn end_event(report: &RunReport, settings: &Settings, pipeline: &Pipeline) -> Va
             json!({
                 "from": pair[0].stage, "to": pair[1].stage,
                 "activation_bytes": pair[0].activation_bytes, "gradient_bytes": pair[1].gradient_bytes,
+                "sent_again": pair[0].sent_again + pair[1].sent_again,
             })
         })
         .collect();

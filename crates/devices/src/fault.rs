@@ -2,7 +2,8 @@
 //!
 //! `BRIGADE_FAULT=site@k:kind` lets the k-th call of a site fail once, `site@k+:kind` every call from the k-th on; several
 //! are given with commas. With `BRIGADE_FAULT_COUNTS=FILE` the calls of each site are counted, and `write_counts`
-//! writes them there: a first run counts, and later runs fail each call in turn.
+//! writes them there: a first run counts, and later runs fail each call in turn. With `BRIGADE_DISK_JOURNAL=FILE` every
+//! change to the disk is noted there in its order, so that a test can play what a loss of power leaves of them.
 //!
 //! Without the cargo feature `faults` no fault can be told and [`at`] is nothing at all.
 
@@ -12,7 +13,7 @@ mod armed;
 mod executor;
 
 #[cfg(feature = "faults")]
-pub use armed::{arm, at, happened, write_counts};
+pub use armed::{arm, at, happened, note, write_counts};
 #[cfg(feature = "faults")]
 pub(crate) use executor::{Faulty, check_there};
 
@@ -81,6 +82,11 @@ impl Fault {
         (Self::Kill, "kill"),
     ];
 }
+
+/// Notes a change to the disk, where they are noted.
+#[cfg(not(feature = "faults"))]
+#[inline(always)]
+pub const fn note(_: &str, _: &std::path::Path, _: Option<&std::path::Path>) {}
 
 /// The fault that happens at this call of `site`, if one does.
 #[cfg(not(feature = "faults"))]

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use brigade_kernels::Precision;
+use brigade_kernels::{Limits, Precision};
 use wgpu::{Backends, Features};
 
 use crate::adapters::{USEFUL, enumerate};
 use crate::door::alone;
+use crate::fault::{self, Fault};
 use crate::gpu::{Gpu, GpuExecutor};
 use crate::{DeviceError, DeviceInfo, Executor, Kind, ReferenceExecutor};
 
@@ -74,10 +75,21 @@ fn open_inner(info: &DeviceInfo, options: &OpenOptions) -> Result<Box<dyn Execut
     if let Some(bytes) = options.binding_bytes {
         info.limits.binding_bytes = info.limits.binding_bytes.min(bytes);
     }
+    lack(&mut info.limits);
     info.limits.precision = options.precision;
     info.limits.every_variant = options.every_variant;
     tracing::debug!(device = %info, "opened");
     Ok(Box::new(GpuExecutor::new(Gpu::new(info, device, queue, options), options)?))
+}
+
+/// Takes away what a planted fault says that the adapter lacks: subgroups, or workgroups of a useful size.
+fn lack(limits: &mut Limits) {
+    if fault::at("device.features") == Some(Fault::Missing) {
+        (limits.subgroup_min, limits.subgroup_max) = (0, 0);
+    }
+    if fault::at("device.limits") == Some(Fault::Missing) {
+        limits.invocations = 16;
+    }
 }
 
 /// The device behind an identity. To be called [`alone`].

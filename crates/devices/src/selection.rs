@@ -146,7 +146,10 @@ impl Selection {
                 }
             }
         }
-        Err(first.map_or_else(|| NoChoice::NoneLeft(self.reasons(operation, pass)), NoChoice::Plan))
+        Err(first.map_or_else(
+            || NoChoice::NoneLeft(format!("it allows {}; {}", allowed(limits), self.reasons(operation, pass))),
+            NoChoice::Plan,
+        ))
     }
 
     fn reasons(&self, operation: &dyn Operation, pass: Pass) -> String {
@@ -169,6 +172,12 @@ impl Selection {
         let reasons: Vec<_> = operation.variants(pass).iter().map(reason).collect();
         if reasons.is_empty() { "the operation has no such pass".into() } else { reasons.join("; ") }
     }
+}
+
+/// What a device allows, as far as variants ask for it.
+fn allowed(limits: &Limits) -> String {
+    let Limits { invocations, workgroup_bytes, subgroup_max, .. } = limits;
+    format!("{invocations} invocations, {workgroup_bytes} bytes of workgroup memory, subgroups of {subgroup_max}")
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub struct Scalars {
     pub seed: u64,
     /// False when evaluating: dropout passes its input on.
     pub training: bool,
+    /// Whether updates change nothing; a guard sets it on the device.
+    pub hold: bool,
 }
 
 /// [`Scalars`] as the shaders see them.
@@ -30,13 +32,18 @@ struct Words {
     seed: [u32; 2],
     training: u32,
     gradient_unscale: f32,
+    hold: u32,
+    padding: u32,
 }
 
 impl Scalars {
     /// 4-byte elements of the buffer.
     pub const ELEMENTS: usize = size_of::<Words>() / 4;
 
-    /// Neutral values: rate 0, scale 1, sample 0, seed 0, training.
+    /// The element that is [`Scalars::hold`].
+    pub const HOLD: usize = std::mem::offset_of!(Words, hold) / 4;
+
+    /// Neutral values: rate 0, scale 1, sample 0, seed 0, training, nothing held.
     pub const fn new() -> Self {
         Self {
             learning_rate: 0.0,
@@ -45,11 +52,12 @@ impl Scalars {
             first_sample: 0,
             seed: 0,
             training: true,
+            hold: false,
         }
     }
 
     /// The bytes of the buffer.
-    pub fn to_bytes(&self) -> [u8; size_of::<[u32; 8]>()] {
+    pub fn to_bytes(&self) -> [u8; 4 * Self::ELEMENTS] {
         bytemuck::cast(Words {
             learning_rate: self.learning_rate,
             gradient_scale: self.gradient_scale,
@@ -57,11 +65,13 @@ impl Scalars {
             seed: low_high(self.seed),
             training: u32::from(self.training),
             gradient_unscale: self.gradient_unscale,
+            hold: u32::from(self.hold),
+            padding: 0,
         })
     }
 
     /// The inverse of [`Scalars::to_bytes`].
-    pub fn from_bytes(bytes: &[u8; size_of::<[u32; 8]>()]) -> Self {
+    pub fn from_bytes(bytes: &[u8; 4 * Self::ELEMENTS]) -> Self {
         let words: Words = bytemuck::cast(*bytes);
         Self {
             learning_rate: words.learning_rate,
@@ -70,6 +80,7 @@ impl Scalars {
             first_sample: whole(words.first_sample),
             seed: whole(words.seed),
             training: words.training != 0,
+            hold: words.hold != 0,
         }
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn messages(
             step_samples,
             first_sample: first_sample + range.start as u64,
             cycle: 0,
+            checksum: None,
         };
         let values = range.start * width..range.end * width;
         let input = Payload::Inputs(Arc::clone(&inputs), values);

@@ -13,6 +13,14 @@ thread_local! {
     static HELD: RefCell<Option<Message>> = const { RefCell::new(None) };
 }
 
+/// Flips a bit in the middle of `bytes`, where a planted fault says so.
+pub(crate) fn flipped(site: &str, bytes: &mut [u8]) {
+    let middle = bytes.len() / 2;
+    if let (Some(Fault::Flip), Some(byte)) = (fault::at(site), bytes.get_mut(middle)) {
+        *byte ^= 1;
+    }
+}
+
 /// What is sent in place of `message` at `site`.
 pub(crate) fn disturbed(site: &str, message: Message) -> Vec<Message> {
     let fault = fault::at(site);

@@ -49,6 +49,21 @@ pub enum PipelineError {
         /// The microbatch that came.
         found: String,
     },
+    /// A message that never arrived as it was sent.
+    #[error(
+        "stage {stage}, {action}: microbatch {microbatch} was sent {attempts} times, and never arrived with its checksum; \
+         memory or a bus of this machine flips bits"
+    )]
+    Checksum {
+        /// Who received it.
+        stage: usize,
+        /// At which action.
+        action: Action,
+        /// Which microbatch.
+        microbatch: usize,
+        /// How often it was taken from the sender.
+        attempts: usize,
+    },
     /// Nothing has happened at any stage for much longer than anything took before.
     #[error(
         "stage {stage} hangs at {action}: nothing has happened for {:.0} s; look for the driver's reset in the system's \
@@ -64,13 +79,20 @@ pub enum PipelineError {
         /// The place of every stage in the schedule.
         grid: String,
     },
-    /// The loss is no number.
-    #[error("the loss of step {step} is {loss}: training has diverged; try a smaller learning rate, or fewer stages")]
+    /// A loss or a gradient is no number; the update of that step was not applied where the gradient is.
+    #[error(
+        "stage {stage}, step {step}: {tensor} is {value}, and was kept from the weights; training has diverged, or a device \
+         computes wrongly: try a smaller learning rate or fewer stages, `check` the devices, or go on with --on-nan"
+    )]
     NotFinite {
+        /// Where it was found.
+        stage: usize,
         /// Step of the run, from 0.
         step: usize,
+        /// The first tensor that was found to have it, in the order of computing.
+        tensor: String,
         /// What it is.
-        loss: f64,
+        value: f64,
     },
     /// Weights are no numbers.
     #[error(

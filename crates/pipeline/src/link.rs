@@ -19,6 +19,8 @@ pub struct Tag {
     pub first_sample: u64,
     /// Cycle of the sending action on the sender's clock; data and labels come at cycle 0.
     pub cycle: u64,
+    /// CRC-32 of the payload, where links are checked.
+    pub checksum: Option<u32>,
 }
 
 /// The bytes of a message.
@@ -26,6 +28,8 @@ pub struct Tag {
 pub enum Payload {
     /// A mapped staging slot of the sender, from this byte on; dropping it gives it back.
     Slot(Download, usize),
+    /// Memory of the receiver, which a checked message has landed in.
+    Landed(Vec<u8>),
     /// Samples on the host, shared by the microbatches of a step.
     Inputs(Arc<Vec<f32>>, Range<usize>),
     /// Labels on the host, shared by the microbatches of a step.
@@ -37,6 +41,7 @@ impl Payload {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Slot(download, start) => &download[*start..],
+            Self::Landed(bytes) => bytes,
             Self::Inputs(values, range) => bytemuck::cast_slice(&values[range.clone()]),
             Self::Labels(values, range) => bytemuck::cast_slice(&values[range.clone()]),
         }

@@ -1,6 +1,8 @@
 //! The running pipeline: workers on their threads, and the driver that feeds them.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -64,6 +66,8 @@ pub struct PipelineOptions {
     pub staleness: StalenessOptions,
     /// Whether every action is recorded with its times.
     pub record: bool,
+    /// Whether what passes between stages carries a checksum, and is sent again where it does not arrive as it left.
+    pub link_checksums: bool,
 }
 
 /// Loss and right answers over some samples.
@@ -116,6 +120,8 @@ pub struct Stretch {
     pub learning_rate: LearningRate,
     /// Whether the stretch runs under `1f1b` whatever the schedule, so that nothing is stale.
     pub synchronous: bool,
+    /// Steps of the run that end without their update.
+    pub left_out: Arc<BTreeSet<usize>>,
 }
 
 /// What a stretch of training gave.
@@ -180,7 +186,9 @@ impl Pipeline {
         let workers = built
             .into_iter()
             .zip(ends)
-            .map(|(stage, ends)| spawn(Worker::new(stage, schedule, ends, tell.clone()), tell.clone()))
+            .map(|(stage, ends)| {
+                spawn(Worker::new(stage, schedule, ends, tell.clone(), options.link_checksums), tell.clone())
+            })
             .collect::<Result<_, _>>()?;
         let sample = (model.input.elements()?, model.classes());
         let watchdog = RefCell::new(Watchdog::new(schedule.stages));
@@ -255,6 +263,7 @@ impl Pipeline {
             learning_rate: stretch.learning_rate.clone(),
             record: self.options.record,
             synchronous: stretch.synchronous,
+            left_out: Arc::clone(&stretch.left_out),
         };
         let steps = segment.steps.clone();
         self.order(&Order::Train(segment))?;
@@ -265,7 +274,7 @@ impl Pipeline {
             let feeding = scope.spawn(|| feeder.run(batches, stretch.first_sample));
             let outcome = self.collect(&steps, &mut |metrics| {
                 if let Some((step, metrics)) = steps_done.add(metrics) {
-                    check_finite(stretch.first_step + step, metrics)?;
+                    check_finite(self.last_stage(), stretch.first_step + step, metrics)?;
                     if on_step(stretch.first_step + step, metrics).is_break() {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -414,11 +423,24 @@ impl Pipeline {
         }
     }
 
-    /// Of the errors that follow one another when a stage ends, the one that began it.
+    /// Which stage computes the loss.
+    pub(crate) fn last_stage(&self) -> usize {
+        self.ranges.len().saturating_sub(1)
+    }
+
+    /// Of the errors that follow one another when a stage ends, the one that began it. What is no number spreads to the
+    /// stages before it: there the others are heard as well.
     fn root_cause(&self, mut error: PipelineError) -> PipelineError {
-        while matches!(error, PipelineError::Disconnected { .. }) {
+        let mut heard = 1;
+        while heard < self.workers.len() && (precedence(&error) > BEGAN_IT) {
             match self.events.recv_timeout(GRACE) {
-                Ok(Event::Failed { error: other }) => error = other,
+                Ok(Event::Failed { error: other }) => {
+                    heard += 1;
+                    if precedence(&other) < precedence(&error) {
+                        error = other;
+                    }
+                }
+                Ok(Event::Done(_)) => heard += 1,
                 Ok(_) => {}
                 Err(_) => break,
             }
@@ -514,8 +536,24 @@ fn spawn(worker: Worker, tell: std::sync::mpsc::Sender<Event>) -> Result<WorkerH
     Ok(WorkerHandle { orders: Some(orders), thread: Some(thread) })
 }
 
-/// Whether the loss after `step` steps is a number.
-pub(crate) fn check_finite(step: usize, metrics: Metrics) -> Result<(), PipelineError> {
-    let loss = metrics.loss();
-    if loss.is_finite() { Ok(()) } else { Err(PipelineError::NotFinite { step, loss }) }
+/// The precedence of an error that cannot follow from another stage's.
+const BEGAN_IT: (u8, usize, Reverse<usize>) = (0, 0, Reverse(0));
+
+/// Lower for what is more likely to have begun it: what is no number appears at the earliest step, and there at the
+/// latest stage, as gradients flow from there.
+fn precedence(error: &PipelineError) -> (u8, usize, Reverse<usize>) {
+    match error {
+        PipelineError::NotFinite { step, stage, .. } => (1, *step, Reverse(*stage)),
+        PipelineError::Disconnected { .. } => (2, 0, Reverse(0)),
+        _ => BEGAN_IT,
+    }
+}
+
+/// Whether the loss of a step, which `stage` computed, is a number.
+pub(crate) fn check_finite(stage: usize, step: usize, metrics: Metrics) -> Result<(), PipelineError> {
+    let value = metrics.loss();
+    if value.is_finite() {
+        return Ok(());
+    }
+    Err(PipelineError::NotFinite { stage, step, tensor: "the loss".to_owned(), value })
 }

@@ -68,6 +68,8 @@ pub struct StageReport {
     pub input_bytes: u64,
     /// Bytes of the model's output that the last stage computed. They stay on its device, where the loss is.
     pub output_bytes: u64,
+    /// Messages that did not arrive as they were sent, and came again.
+    pub sent_again: u64,
     /// Updates between a microbatch's forward and its own update.
     pub staleness: usize,
     /// Most bytes that the device had allocated.
@@ -97,6 +99,7 @@ impl StageReport {
             gradient_bytes: 0,
             input_bytes: 0,
             output_bytes: 0,
+            sent_again: 0,
             staleness: 0,
             peak_bytes: 0,
             bytes: Vec::new(),
@@ -171,6 +174,7 @@ impl StageReport {
         self.gradient_bytes += later.gradient_bytes;
         self.input_bytes += later.input_bytes;
         self.output_bytes += later.output_bytes;
+        self.sent_again += later.sent_again;
         self.staleness = later.staleness;
         self.peak_bytes = later.peak_bytes;
         self.bytes = later.bytes;

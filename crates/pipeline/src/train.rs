@@ -1,7 +1,9 @@
 //! The training loop: epochs, evaluation, checkpoints.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -82,6 +84,8 @@ pub struct TrainOptions {
     pub checkpoint_every: Option<usize>,
     /// Where checkpoints go, at the end of each epoch.
     pub checkpoints: Option<Checkpoints>,
+    /// Steps of the run that end without their update.
+    pub left_out: Arc<BTreeSet<usize>>,
 }
 
 impl TrainOptions {
@@ -96,6 +100,7 @@ impl TrainOptions {
             synchronous_finish: 0,
             checkpoint_every: None,
             checkpoints: None,
+            left_out: Arc::default(),
         }
     }
 }
@@ -144,6 +149,13 @@ pub enum Progress {
         test: Option<Metrics>,
         /// Seconds of the epoch's training, evaluation not counted.
         seconds: f64,
+    },
+    /// The pipes are empty, and the parameters have been copied to the host: a run can be set back to this.
+    Snapshot {
+        /// What the run has given so far, and where it stands.
+        report: Box<RunReport>,
+        /// Every parameter with its momentum.
+        tensors: Arc<Vec<NamedTensor>>,
     },
     /// A checkpoint has been published.
     Checkpoint {
@@ -253,8 +265,6 @@ impl Run<'_> {
             train.add(self.stretch(started, observe)?);
         }
         let seconds = started.elapsed().as_secs_f64();
-        self.report.seconds += seconds;
-        self.report.samples += train.samples;
         // What was measured before is not of these weights.
         self.report.test = None;
         if !self.report.stopped {
@@ -285,8 +295,10 @@ impl Run<'_> {
             first_sample: samples,
             learning_rate: self.options.learning_rate.clone(),
             synchronous: epoch.saturating_add(self.options.synchronous_finish) >= self.options.epochs,
+            left_out: Arc::clone(&self.options.left_out),
         };
         let batches = self.source.training(epoch, size, batch).map_err(PipelineError::Data)?;
+        let began = Instant::now();
         let mut stopped = false;
         let mut trained = 0;
         let report = self.pipeline.train(&stretch, batches, &mut |step, metrics| {
@@ -297,6 +309,8 @@ impl Run<'_> {
             if waits { ControlFlow::Continue(()) } else { flow }
         })?;
         self.report.stopped |= stopped;
+        self.report.seconds += began.elapsed().as_secs_f64();
+        self.report.samples += report.metrics.samples;
         self.advance(report.steps, report.metrics.samples);
         absorb(&mut self.report.stages, report.stages);
         Ok(report.metrics)
@@ -318,14 +332,19 @@ impl Run<'_> {
         let batches = self.source.test(self.options.batch).map_err(PipelineError::Data)?;
         let test = self.pipeline.evaluate(self.source.test_samples(), batches)?;
         // The last updates came after the last loss of training.
-        check_finite(self.report.position.step, test)?;
+        check_finite(self.pipeline.last_stage(), self.report.position.step.saturating_sub(1), test)?;
         Ok(test)
     }
 
+    /// A snapshot on the host, and a checkpoint of it where one is wanted.
     fn save(&mut self, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), TrainError> {
-        let Some(Checkpoints { store, manifest }) = &self.options.checkpoints else { return Ok(()) };
-        let tensors = self.pipeline.parameters()?;
+        let tensors = Arc::new(self.pipeline.parameters()?);
         refuse_not_finite(&tensors)?;
+        self.tell(
+            &Progress::Snapshot { report: Box::new(self.report.clone()), tensors: Arc::clone(&tensors) },
+            observe,
+        );
+        let Some(Checkpoints { store, manifest }) = &self.options.checkpoints else { return Ok(()) };
         let manifest = Manifest {
             position: self.report.position,
             test_accuracy: self.report.test.map(|test| test.accuracy()),

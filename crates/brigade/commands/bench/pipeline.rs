@@ -219,6 +219,7 @@ impl Bench {
             first_sample: 0,
             learning_rate: LearningRate::constant(1e-4),
             synchronous: false,
+            left_out: Default::default(),
         };
         let batches = self.data.training(0, self.batch, 0).map_err(brigade_pipeline::PipelineError::Data)?;
         let started = Instant::now();

@@ -72,6 +72,7 @@ fn pipeline_step(trainer: &Trainer, model: &Sequential, batch: usize) -> Result<
         first_sample: 0,
         learning_rate: LearningRate::constant(LEARNING_RATE),
         synchronous: false,
+        left_out: Default::default(),
     };
     let batches = Box::new(std::iter::once(Ok(samples(model, batch))));
     let mut pipeline = trainer.start()?;

@@ -264,6 +264,7 @@ impl Run {
             first_sample: 0,
             learning_rate: LearningRate::constant(1e-4),
             synchronous: false,
+            left_out: Default::default(),
         };
         let batches = Box::new(fed.into_iter().map(Ok));
         Ok(self.pipeline.train(&stretch, batches, &mut |_, _| ControlFlow::Continue(()))?.stages)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub fn happened() -> u64 {
 /// The fault that happens at this call of `site`, if one does.
 #[allow(clippy::panic, reason = "a panic is one of the faults")]
 pub fn at(site: &str) -> Option<Fault> {
-    let fault = note(site)?;
+    let fault = count(site)?;
     tracing::info!(site, ?fault, "a planted fault");
     match fault {
         Fault::Panic => std::panic::panic_any(format!("a fault planted at {site}")),
@@ -79,7 +80,7 @@ pub fn at(site: &str) -> Option<Fault> {
     None
 }
 
-fn note(site: &str) -> Option<Fault> {
+fn count(site: &str) -> Option<Fault> {
     let mut state = state();
     let calls = match state.calls.get_mut(site) {
         Some(calls) => calls,
@@ -91,6 +92,17 @@ fn note(site: &str) -> Option<Fault> {
     let fault = state.plans.iter().find(due).map(|plan| plan.fault)?;
     state.happened += 1;
     Some(fault)
+}
+
+/// Notes a change to the disk, a line each, where `BRIGADE_DISK_JOURNAL` says.
+pub fn note(what: &str, path: &Path, to: Option<&Path>) {
+    let Some(journal) = std::env::var_os("BRIGADE_DISK_JOURNAL") else { return };
+    let to = to.map_or(String::new(), |to| to.display().to_string());
+    let line = format!("{what}\t{}\t{to}\n", path.display());
+    let opened = std::fs::File::options().create(true).append(true).open(&journal);
+    if let Err(error) = opened.and_then(|mut file| std::io::Write::write_all(&mut file, line.as_bytes())) {
+        tracing::error!("{}: {error}", journal.display());
+    }
 }
 
 /// A process cannot send itself SIGKILL without `unsafe`; `kill` can.

@@ -28,6 +28,7 @@ operations![
     local_response_norm,
     dropout,
     softmax_cross_entropy,
+    non_finite,
     sgd,
     extrapolate,
     drift

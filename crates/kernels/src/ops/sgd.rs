@@ -222,7 +222,7 @@ impl Operation for Sgd {
     }
 
     fn reference(&self, pass: Pass, _: Problem, host: &mut HostTensors) {
-        if pass != Pass::Update {
+        if pass != Pass::Update || host.scalars.hold {
             return;
         }
         let rate = f64::from(host.scalars.learning_rate);

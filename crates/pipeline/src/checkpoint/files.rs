@@ -8,7 +8,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
-use super::{CheckpointError, header, seam};
+use super::{CheckpointError, disk, header};
 
 /// Sides and values of a tensor.
 pub type Values = (Vec<usize>, Vec<f32>);
@@ -44,22 +44,12 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointEr
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);
-    let written = write_and_rename(&partial, path, bytes);
+    let written = disk::write(&partial, bytes).and_then(|()| disk::rename("storage.rename", &partial, path));
     written.map_err(|error| {
         // Removing is best effort: the error that is told is the one of the write.
         let _ = std::fs::remove_file(&partial);
         failed(error)
     })
-}
-
-fn write_and_rename(partial: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    seam::pass("storage.create")?;
-    let mut file = File::create(partial)?;
-    file.write_all(&seam::damaged("storage.write", bytes)?)?;
-    seam::pass("storage.sync")?;
-    file.sync_all()?;
-    seam::pass("storage.rename")?;
-    std::fs::rename(partial, path)
 }
 
 /// Reads the single-precision tensors of a safetensors file.

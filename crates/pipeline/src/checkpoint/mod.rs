@@ -8,12 +8,12 @@
 //!
 //! Tensors are named by layer, not by stage: any number of stages, placement or schedule resumes.
 
+mod disk;
 mod files;
 mod header;
 mod lock;
 mod manifest;
 mod retention;
-mod seam;
 mod store;
 
 use std::path::PathBuf;

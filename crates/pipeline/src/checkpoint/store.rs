@@ -1,12 +1,12 @@
 //! The directory of checkpoints.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::files::{Values, read_tensors, write_synced, write_tensors};
 use super::lock::Lock;
-use super::{CheckpointError, Manifest, retention, seam};
+use super::{CheckpointError, Manifest, disk, retention};
 use crate::NamedTensor;
 use crate::model::Sequential;
 
@@ -31,7 +31,7 @@ impl Store {
     /// # Errors
     /// Where it cannot be made or written, or another run publishes there.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
-        fs::create_dir_all(directory).map_err(CheckpointError::io("making", directory))?;
+        disk::create_folders(directory).map_err(CheckpointError::io("making", directory))?;
         let probe = directory.join(".probe");
         write_synced(&probe, b"")?;
         fs::remove_file(&probe).map_err(CheckpointError::io("removing", &probe))?;
@@ -59,6 +59,7 @@ impl Store {
             // Best effort: the error that is told is the one of the save.
             let _ = remove_folder(&partial);
         })?;
+        disk::published(&path);
         if let Some(keep) = self.keep {
             retention::prune(&self.directory, keep)?;
         }
@@ -73,13 +74,11 @@ impl Store {
         tensors: &[NamedTensor],
     ) -> Result<(), CheckpointError> {
         remove_folder(partial)?;
-        fs::create_dir(partial).map_err(CheckpointError::io("making", partial))?;
+        disk::create_folder(partial).map_err(CheckpointError::io("making", partial))?;
         self.write_into(partial, manifest, tensors)?;
         sync_folder(partial)?;
         let replaced = set_aside(path)?;
-        seam::pass("storage.publish")
-            .and_then(|()| fs::rename(partial, path))
-            .map_err(CheckpointError::io("publishing", path))?;
+        disk::rename("storage.publish", partial, path).map_err(CheckpointError::io("publishing", path))?;
         sync_folder(&self.directory)?;
         replaced.map_or(Ok(()), |old| remove_folder(&old))
     }
@@ -105,15 +104,14 @@ fn checksums(tensors: &BTreeMap<String, Values>) -> BTreeMap<String, u32> {
 }
 
 pub(super) fn remove_folder(path: &Path) -> Result<(), CheckpointError> {
-    match fs::remove_dir_all(path) {
+    match disk::remove_folder(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CheckpointError::io("removing", path)(error)),
         _ => Ok(()),
     }
 }
 
 fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
-    let synced = seam::pass("storage.sync").and_then(|()| File::open(path)?.sync_all());
-    synced.map_err(CheckpointError::io("syncing", path))
+    disk::sync_folder(path).map_err(CheckpointError::io("syncing", path))
 }
 
 /// A checkpoint that has been read and verified, or a file of weights alone.
@@ -225,7 +223,7 @@ fn tidy(directory: &Path) -> Result<(), CheckpointError> {
         let Some(name) = name.strip_prefix('.').filter(|name| name.starts_with("step-")) else { continue };
         match name.strip_suffix(REPLACED).map(|step| directory.join(step)) {
             Some(place) if !place.exists() => {
-                fs::rename(&path, &place).map_err(CheckpointError::io("putting back", &place))?;
+                disk::rename("storage.put-back", &path, &place).map_err(CheckpointError::io("putting back", &place))?;
             }
             Some(_) => remove_folder(&path)?,
             None if name.ends_with(PARTIAL) => remove_folder(&path)?,
@@ -239,7 +237,7 @@ fn tidy(directory: &Path) -> Result<(), CheckpointError> {
 fn set_aside(path: &Path) -> Result<Option<PathBuf>, CheckpointError> {
     let aside = path.with_file_name(format!(".{}{REPLACED}", name_of(path)));
     remove_folder(&aside)?;
-    match fs::rename(path, &aside) {
+    match disk::rename("storage.set-aside", path, &aside) {
         Ok(()) => Ok(Some(aside)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(CheckpointError::io("setting aside", path)(error)),

@@ -138,7 +138,7 @@ impl DataParallel {
         }
         self.samples += size as u64;
         self.step += 1;
-        check_finite(self.step - 1, metrics)?;
+        check_finite(0, self.step - 1, metrics)?;
         Ok(metrics)
     }
 

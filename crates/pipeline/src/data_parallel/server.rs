@@ -74,7 +74,7 @@ impl Server {
 
     fn spread(&self, index: usize) -> Result<(), ()> {
         let weights = &self.weights[index];
-        let tag = Tag { microbatch: index, samples: 0, step_samples: 0, first_sample: 0, cycle: 0 };
+        let tag = Tag { microbatch: index, samples: 0, step_samples: 0, first_sample: 0, cycle: 0, checksum: None };
         self.buses.iter().try_for_each(|bus| {
             let payload = Payload::Inputs(Arc::clone(weights), 0..weights.len());
             bus.weights.blocking_send(Message::Microbatch(tag, payload)).map_err(|_| ())

@@ -193,6 +193,30 @@ impl Stage {
         self.submit(Key::PlainUpdate, self.update_scalars(learning_rate, 1.0 / self.loss_scale), &[])
     }
 
+    /// Submits the end of a step whose update is left out.
+    pub(crate) fn leave_out(&mut self, keep: Option<usize>) -> Result<Ticket, PipelineError> {
+        self.submit(Key::LeaveOut { keep }, self.update_scalars(0.0, 1.0), &[])
+    }
+
+    /// Whether an update that has come back was held, by what it left.
+    pub(crate) fn is_held(left: &[u8]) -> bool {
+        left.first_chunk().is_some_and(|scalars| Scalars::from_bytes(scalars).hold)
+    }
+
+    /// The first gradient that is no number, in the order in which a backward computes them, with the number.
+    pub(crate) fn first_bad_gradient(&mut self) -> Result<Option<(String, f64)>, PipelineError> {
+        for placed in self.buffers.layout.parameters.iter().rev() {
+            let tensor = if placed.tensor == Tensor::B { Tensor::Db } else { Tensor::Dw };
+            let bytes = self.executor.read(self.buffers.parameter(placed, tensor));
+            let bytes = bytes.map_err(|source| PipelineError::Device { stage: self.index, source })?;
+            let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+            if let Some(&bad) = values.iter().find(|value| !value.is_finite()) {
+                return Ok(Some((placed.name.clone(), f64::from(bad))));
+            }
+        }
+        Ok(None)
+    }
+
     /// Before a row: makes the copies of the weights that follow from them afresh, and older versions from the newest
     /// where there have been none. `learning_rate` is that of the last update.
     pub(crate) fn refresh(&mut self, learning_rate: f32) -> Result<(), PipelineError> {
@@ -232,6 +256,7 @@ impl Stage {
             first_sample: tag.first_sample,
             seed: self.seed,
             training,
+            hold: false,
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) enum Key {
     Update { keep: Option<usize> },
     /// New weights where nothing is stale.
     PlainUpdate,
+    /// A step's end without its update: its gradients are dropped, and versions are kept as an update keeps them.
+    LeaveOut { keep: Option<usize> },
     /// Copies of the weights that follow from them.
     Refresh,
     /// Every slot of older versions from the newest.
@@ -78,6 +80,7 @@ impl Block {
             Key::WeightGradient { set, samples } => self.weight_gradient(set, samples, buffers),
             Key::Evaluate { samples } => self.evaluate(samples, buffers),
             Key::Update { keep } => self.ended(|updates| updates.update(keep, buffers)),
+            Key::LeaveOut { keep } => self.ended(|updates| updates.leave_out(keep, buffers)),
             Key::PlainUpdate => self.ended(|updates| updates.plain_update(buffers)),
             Key::Refresh => self.ended(|updates| updates.refresh(buffers)),
             Key::KeepEverywhere => self.ended(|updates| updates.keep_everywhere(buffers)),

@@ -14,6 +14,8 @@ use crate::staleness::{StagePlan, WeightCopy};
 /// The operations at the end of a step.
 #[derive(Debug, Clone)]
 pub(crate) struct Updates {
+    /// Holds the update where a gradient is no number.
+    guard: Arc<dyn Operation>,
     /// The optimiser with what the corrections make of it.
     optimiser: Arc<dyn Operation>,
     /// The optimiser where nothing is stale.
@@ -44,6 +46,7 @@ impl Updates {
             Ok([operation("drift", &json!({"decay": decay}))?, extrapolate(steps, false)?])
         };
         Ok(Self {
+            guard: operation("non_finite", &json!({}))?,
             optimiser: sgd(plan.dampening(momentum), plan.compensated_delay())?,
             plain: sgd(0.0, 0.0)?,
             predict: plan.predicted_steps(momentum).map(|steps| extrapolate(steps, true)).transpose()?,
@@ -58,7 +61,7 @@ impl Updates {
 
     /// Every operation.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<dyn Operation>> {
-        let always = [&self.optimiser, &self.plain].into_iter();
+        let always = [&self.guard, &self.optimiser, &self.plain].into_iter();
         always.chain(&self.predict).chain(self.set_back.iter().flatten())
     }
 }
@@ -77,13 +80,37 @@ impl Updates {
             let derived = self.derived(index, buffers);
             kept.into_iter().chain(before).chain([update]).chain(drift).chain(derived)
         };
-        program("U", (0..buffers.layout.groups.len()).flat_map(group).collect(), buffers)
+        self.guarded((0..buffers.layout.groups.len()).flat_map(group).collect(), buffers)
     }
 
     /// New weights where nothing is stale.
     pub(super) fn plain_update(&self, buffers: &Buffers) -> Program {
         let groups = 0..buffers.layout.groups.len();
-        program("U", groups.map(|index| optimise(&self.plain, index, buffers)).collect(), buffers)
+        self.guarded(groups.map(|index| optimise(&self.plain, index, buffers)).collect(), buffers)
+    }
+
+    /// The update's commands behind a guard over the gradients of all groups, which holds every one of them; whether it
+    /// does is told with the scalars that come back.
+    fn guarded(&self, commands: Vec<Command>, buffers: &Buffers) -> Program {
+        let guard = |index: usize| {
+            let gradients = buffers.group(index).filter(|(tensor, _)| *tensor == Tensor::Dw);
+            let tensors: Vec<_> = gradients.chain([(Tensor::Y, buffers.scalars())]).collect();
+            let problem = Problem { n: 1, input: Shape::vector(tensors[0].1.elements) };
+            Command::Run(Run { operation: Arc::clone(&self.guard), pass: Pass::Update, problem, tensors })
+        };
+        let guards = (0..buffers.layout.groups.len()).map(guard);
+        let commands = guards.chain(commands).collect();
+        Program { downloads: vec![buffers.scalars()], ..program("U", commands, buffers) }
+    }
+
+    /// A step's end without its update: the gradients go, and what an update would keep is kept.
+    pub(super) fn leave_out(&self, keep: Option<usize>, buffers: &Buffers) -> Program {
+        let group = |index: usize| {
+            let kept = keep.map(|slot| self.keep(index, slot, buffers));
+            let gradients = buffers.group(index).filter(|(tensor, _)| *tensor == Tensor::Dw);
+            kept.into_iter().chain(gradients.map(|(_, slice)| Command::Clear(slice)))
+        };
+        program("no update", (0..buffers.layout.groups.len()).flat_map(group).collect(), buffers)
     }
 
     /// The copies that follow from weights and optimiser state, afresh.

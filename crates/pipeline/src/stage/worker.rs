@@ -4,24 +4,25 @@
 //! the one before it still computes; where the message has not come, everything in flight is finished and sent on
 //! first, so that a neighbour never waits for a result that is ready.
 
-use std::collections::VecDeque;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+mod incoming;
+mod outgoing;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use brigade_devices::Ticket;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Parameter, Stage};
-use crate::disturb::disturbed;
-use crate::link::{Ends, Message, Payload, Sender, Tag};
-use crate::report::{Record, StageReport};
+use crate::PipelineError;
+use crate::link::{Ends, Payload, Tag};
+use crate::report::StageReport;
 use crate::schedule::{Action, Kind, Schedule, Verb};
 use crate::staleness::{StagePlan, Versions, WeightCopy};
 use crate::train::LearningRate;
-use crate::{Metrics, PipelineError};
-
-/// Submissions in flight.
-const IN_FLIGHT: usize = 2;
+use incoming::Next;
+use outgoing::InFlight;
 
 /// What a worker is told to do.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub(crate) struct Segment {
     pub(crate) record: bool,
     /// Whether the segment runs under `1f1b` whatever the schedule, so that nothing is stale.
     pub(crate) synchronous: bool,
+    /// Steps of the run whose update is left out.
+    pub(crate) left_out: Arc<BTreeSet<usize>>,
 }
 
 /// What a worker tells.
@@ -78,17 +81,14 @@ pub(crate) struct Worker {
     record: bool,
     clock: Clock,
     last_finished: Option<Instant>,
+    /// Whether what passes between stages is summed up and checked.
+    checksums: bool,
+    /// Where what has come is checked before it goes to the device.
+    landing: Vec<u8>,
+    /// The run's step that the segment at hand starts with.
+    first_step: usize,
     /// When the order at hand began.
     started: Instant,
-}
-
-/// A submission that has not been waited for.
-struct InFlight {
-    action: Action,
-    tag: Option<Tag>,
-    cycle: u64,
-    ticket: Ticket,
-    evaluation: bool,
 }
 
 /// The published cycles, counted as they happen: within a cycle a stage runs its backward before its forward, and a
@@ -115,14 +115,14 @@ impl Clock {
     }
 }
 
-/// Whether the row goes on.
-enum Next {
-    Received(Tag, Payload),
-    End { steps: usize },
-}
-
 impl Worker {
-    pub(crate) fn new(stage: Stage, schedule: Schedule, ends: Ends, events: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(
+        stage: Stage,
+        schedule: Schedule,
+        ends: Ends,
+        events: mpsc::Sender<Event>,
+        checksums: bool,
+    ) -> Self {
         let report = StageReport::new(stage.index);
         Self {
             stage,
@@ -135,6 +135,9 @@ impl Worker {
             record: false,
             clock: Clock::default(),
             last_finished: None,
+            checksums,
+            landing: Vec::new(),
+            first_step: 0,
             started: Instant::now(),
         }
     }
@@ -183,6 +186,7 @@ impl Worker {
 
     async fn train(&mut self, segment: &Segment) -> Result<(), PipelineError> {
         self.start(segment.record);
+        self.first_step = segment.first_step;
         let (schedule, plan) = self.course(segment);
         let mut row = schedule.row(self.stage.index, &segment.steps);
         let mut versions = Versions::new(plan, &row, &segment.steps, segment.first_step);
@@ -211,7 +215,7 @@ impl Worker {
                             _ => versions.backward(action.index),
                         };
                         let ticket = self.submit(action, &tag, &payload, weights)?;
-                        drop(payload);
+                        self.let_go(payload);
                         self.push(action, Some(tag), ticket).await?;
                     }
                 },
@@ -242,13 +246,19 @@ impl Worker {
         let rate = segment.learning_rate.at(step);
         let span = tracing::debug_span!("action", stage = self.stage.index, %action);
         let _entered = span.enter();
+        let left_out = segment.left_out.contains(&step);
         if segment.synchronous {
-            return self.stage.plain_update(rate).map(Some);
+            let ended = if left_out { self.stage.leave_out(None) } else { self.stage.plain_update(rate) };
+            return ended.map(Some);
         }
         let plan = self.stage.plan();
-        let updates = plan.updates_after(step);
+        if !plan.updates_after(step) {
+            return Ok(None);
+        }
         let keep = versions.kept_by_update(action.index);
-        updates.then(|| self.stage.update(rate * plan.rate_factor(step), keep)).transpose()
+        let rate = rate * plan.rate_factor(step);
+        let ended = if left_out { self.stage.leave_out(keep) } else { self.stage.update(rate, keep) };
+        ended.map(Some)
     }
 
     fn submit(
@@ -318,7 +328,8 @@ impl Worker {
                 },
             };
             let ticket = self.stage.evaluate(&tag, input.bytes(), labels.as_ref().map(Payload::bytes))?;
-            drop((input, labels));
+            self.let_go(input);
+            drop(labels);
             self.push_as(action, Some(tag), ticket, true).await?;
         }
         self.retire_down_to(0).await
@@ -332,153 +343,4 @@ impl Worker {
         self.started = Instant::now();
         self.report = StageReport::new(self.stage.index);
     }
-
-    /// The message that `action` needs, checked against its tag.
-    async fn receive(&mut self, action: Action) -> Result<Next, PipelineError> {
-        let stage = self.stage.index;
-        let message = match self.ready(action.verb) {
-            Some(message) => message,
-            None => self.wait_for(action).await?,
-        };
-        match message {
-            Message::End { steps } => Ok(Next::End { steps }),
-            Message::Microbatch(tag, payload) if tag.microbatch == action.index => Ok(Next::Received(tag, payload)),
-            Message::Microbatch(tag, _) => {
-                let found = format!("microbatch {}", tag.microbatch);
-                Err(PipelineError::WrongMessage { stage, action, wanted: action.index, found })
-            }
-        }
-    }
-
-    fn channel(&mut self, verb: Verb) -> &mut crate::link::Receiver {
-        match verb {
-            Verb::Forward => &mut self.ends.upstream,
-            _ => &mut self.ends.downstream,
-        }
-    }
-
-    /// A message that has already come.
-    fn ready(&mut self, verb: Verb) -> Option<Message> {
-        self.channel(verb).try_recv().ok()
-    }
-
-    /// Sends on what is in flight, as it finishes, and then waits for the message.
-    async fn wait_for(&mut self, action: Action) -> Result<Message, PipelineError> {
-        while !self.in_flight.is_empty() {
-            self.retire().await?;
-            if let Some(message) = self.ready(action.verb) {
-                return Ok(message);
-            }
-        }
-        let started = Instant::now();
-        let stage = self.stage.index;
-        self.tell(Event::At { stage, action, waiting: true });
-        let message = self.channel(action.verb).recv().await;
-        self.report.waited += started.elapsed();
-        self.tell(Event::At { stage, action, waiting: false });
-        message.ok_or(PipelineError::Disconnected { stage: self.stage.index, action })
-    }
-
-    async fn push(&mut self, action: Action, tag: Option<Tag>, ticket: Ticket) -> Result<(), PipelineError> {
-        self.push_as(action, tag, ticket, false).await
-    }
-
-    async fn push_as(
-        &mut self,
-        action: Action,
-        tag: Option<Tag>,
-        ticket: Ticket,
-        evaluation: bool,
-    ) -> Result<(), PipelineError> {
-        let cycle = self.clock.tick(action.verb, tag.map_or(0, |tag| tag.cycle));
-        self.in_flight.push_back(InFlight { action, tag, cycle, ticket, evaluation });
-        self.retire_finished().await?;
-        self.retire_down_to(IN_FLIGHT).await
-    }
-
-    /// Sends on what has finished already.
-    async fn retire_finished(&mut self) -> Result<(), PipelineError> {
-        while let Some(oldest) = self.in_flight.front() {
-            if !self.stage.is_finished(&oldest.ticket)? {
-                break;
-            }
-            self.retire().await?;
-        }
-        Ok(())
-    }
-
-    async fn retire_down_to(&mut self, remaining: usize) -> Result<(), PipelineError> {
-        while self.in_flight.len() > remaining {
-            self.retire().await?;
-        }
-        Ok(())
-    }
-
-    /// Waits for the oldest submission and sends on what it leaves.
-    async fn retire(&mut self) -> Result<(), PipelineError> {
-        let Some(done) = self.in_flight.pop_front() else { return Ok(()) };
-        let completion = self.stage.wait(done.ticket)?;
-        let busy = self.note_time(completion.submitted, completion.finished);
-        self.report.count(done.action.verb, completion.device_time.unwrap_or(busy));
-        self.report.note(&completion);
-        if self.record {
-            let (action, cycle, end) = (done.action, done.cycle, completion.finished);
-            self.report.records.push(Record { action, cycle, start: end - busy, end });
-        }
-        let (Some(tag), Some(download)) = (done.tag, completion.download) else { return Ok(()) };
-        let tag = Tag { cycle: done.cycle, ..tag };
-        if self.ends.to_next.is_none() && (done.evaluation || done.action.verb.passes_gradients()) {
-            let Metrics { samples: _, loss_sum, correct } = Metrics::read(tag.samples, &download);
-            self.tell(Event::Metrics { samples: tag.samples, loss_sum, correct });
-        }
-        self.send(done.action, tag, download).await
-    }
-
-    /// The time in which this submission had the device to itself.
-    fn note_time(&mut self, submitted: Instant, finished: Instant) -> Duration {
-        let start = self.last_finished.map_or(submitted, |last| last.max(submitted));
-        self.last_finished = Some(finished);
-        finished.saturating_duration_since(start)
-    }
-
-    async fn send(
-        &mut self,
-        action: Action,
-        tag: Tag,
-        download: brigade_devices::Download,
-    ) -> Result<(), PipelineError> {
-        let to = match action.verb {
-            Verb::Forward => &self.ends.to_next,
-            _ => &self.ends.to_previous,
-        };
-        let Some(to) = to else { return Ok(()) };
-        // On the last stage the metrics come before the gradient.
-        let skip = if action.verb.passes_gradients() && self.ends.to_next.is_none() { 8 * tag.samples } else { 0 };
-        let bytes = (download.len() - skip) as u64;
-        match action.verb {
-            Verb::Forward => self.report.activation_bytes += bytes,
-            _ => self.report.gradient_bytes += bytes,
-        }
-        let message = Message::Microbatch(tag, Payload::Slot(download, skip));
-        for message in disturbed("link.send", message) {
-            let sent = deliver(to, message).await;
-            sent.map_err(|()| PipelineError::Disconnected { stage: self.stage.index, action })?;
-        }
-        Ok(())
-    }
-
-    async fn pass_end_on(&mut self, steps: usize) -> Result<(), PipelineError> {
-        let stage = self.stage.index;
-        self.retire_down_to(0).await?;
-        match &self.ends.to_next {
-            Some(next) => deliver(next, Message::End { steps })
-                .await
-                .map_err(|()| PipelineError::Disconnected { stage, action: Action::update(steps) }),
-            None => Ok(()),
-        }
-    }
-}
-
-async fn deliver(to: &Sender, message: Message) -> Result<(), ()> {
-    to.send(message).await.map_err(|_| ())
 }

@@ -70,6 +70,7 @@ impl Bench {
             first_sample: 0,
             learning_rate: LearningRate::constant(1e-4),
             synchronous: false,
+            left_out: Default::default(),
         };
         let mut ends = Vec::with_capacity(steps);
         let batches = Box::new(std::iter::repeat_with(|| Ok(self.samples.clone())));

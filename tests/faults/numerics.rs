@@ -1,0 +1,136 @@
+//! Gradients that are no numbers, and transfers that flip bits.
+
+use crate::common::command::Place;
+use crate::support::newest_verifies;
+
+/// Four epochs of three steps, nothing stale, so that the number of stages leaves no trace in the weights.
+const RUN: &str = "--epochs 4 --tune off --schedule 1f1b --microbatches 2";
+
+/// The fault that puts a NaN into what device `device` sends back in the last step: the gradient for the stage before it,
+/// whose own gradients are spoiled by it. After that wait come those of the update and of four microbatches of the test.
+fn nan_sent_by(place: &Place, device: usize, run: &str) -> String {
+    let site = format!("device{device}.wait");
+    let call = place.calls(run)[&site] - 5;
+    format!("{site}@{call}:nan")
+}
+
+/// The run ends with 8 and the names of stage, step and tensor; the checkpoint before is whole, and a resume comes to the
+/// bits of a run that nothing disturbed.
+#[track_caller]
+fn stops(devices: &str) {
+    let place = Place::new();
+    let run = format!("{RUN} --devices {devices}");
+    let wanted = place.undisturbed(&run);
+    let fault = nan_sent_by(&place, 1, &run);
+    let outcome = place.train_with(&fault, &format!("{run} --checkpoint-dir @saved"));
+    outcome.refused(8, &["stage 0, step 11", "the gradient of conv1.", "is NaN", "smaller learning rate", "--on-nan"]);
+    newest_verifies(&place.path("saved"));
+    place.resumes_to(&wanted, "saved", &run);
+}
+
+#[test]
+fn row_40_the_run_stops_on_reference() {
+    stops("reference,reference");
+}
+
+#[test]
+fn row_40_the_run_stops_on_llvmpipe() {
+    stops("llvmpipe,llvmpipe");
+}
+
+#[test]
+fn row_40_the_run_stops_on_swiftshader() {
+    stops("swiftshader,swiftshader");
+}
+
+/// What a run with a NaN in its last step leaves, and its recovery.
+fn recovered(stages: usize, policy: &str) -> (Vec<u8>, serde_json::Value) {
+    let place = Place::new();
+    let run = format!("{RUN} --devices reference --stages {stages}");
+    let fault = nan_sent_by(&place, stages - 1, &run);
+    let words = format!("{run} --on-nan {policy} --checkpoint-dir @saved --save @weights --events @events");
+    place.train_with(&fault, &words).done();
+    newest_verifies(&place.path("saved"));
+    let recovery = place.events("events").into_iter().find(|event| event["event"] == "recovery").unwrap();
+    assert_eq!(place.events("events").pop().unwrap()["steps"], 12);
+    (place.read("weights"), recovery)
+}
+
+#[test]
+fn row_40_a_skipped_step_is_skipped_by_every_stage() {
+    let (weights, recovery) = recovered(2, "skip");
+    assert_eq!(
+        (&recovery["bad_step"], &recovery["step"], &recovery["on_nan"]),
+        (&11.into(), &9.into(), &"skip".into())
+    );
+    let (more_stages, _) = recovered(3, "skip");
+    assert!(weights == more_stages, "stages disagree about the step that was left out");
+    let place = Place::new();
+    let run = format!("{RUN} --devices reference --stages 2");
+    let without = place.undisturbed(&format!("{run} --steps 11"));
+    assert!(weights == without, "the update of the last step was not left out");
+    assert!(weights != place.undisturbed(&run));
+}
+
+#[test]
+fn row_40_roll_back_goes_on_behind_the_step() {
+    let (weights, recovery) = recovered(2, "roll-back");
+    assert_eq!((&recovery["bad_step"], &recovery["step"]), (&11.into(), &12.into()));
+    let place = Place::new();
+    let snapshot =
+        place.undisturbed(&format!("{RUN} --devices reference --stages 2 --epochs 3").replace("--epochs 4", ""));
+    assert!(weights == snapshot, "the weights are not those of the last snapshot");
+}
+
+#[test]
+fn row_40_training_that_has_diverged_is_given_up() {
+    let place = Place::new();
+    let words = format!("{RUN} --devices reference --stages 2 --on-nan skip --learning-rate 1e30");
+    crate::support::within_limit(place.command(&format!("train --config @small.toml {words}")))
+        .refused(8, &["training has diverged"]);
+}
+
+/// A flipped bit is found, and the message comes again: nothing is lost.
+#[track_caller]
+fn sent_again(devices: &str) {
+    let place = Place::new();
+    let run = format!("{RUN} --devices {devices} --link-checksums");
+    let wanted = place.undisturbed(&run);
+    let calls = place.calls(&run)["link.copy"];
+    for call in [1, calls] {
+        let outcome = place.train_with(&format!("link.copy@{call}:flip"), &format!("{run} --save @w --events @events"));
+        let outcome = outcome.done();
+        assert!(outcome.error.contains("sent again"), "{outcome:?}");
+        assert!(place.read("w") == wanted);
+        // The last message belongs to an evaluation, which the links of training do not count.
+        let counted = u64::from(call == 1);
+        assert_eq!(place.events("events").pop().unwrap()["links"][0]["sent_again"], counted);
+    }
+}
+
+#[test]
+fn row_41_a_flipped_bit_on_reference() {
+    sent_again("reference,reference");
+}
+
+#[test]
+fn row_41_a_flipped_bit_on_llvmpipe() {
+    sent_again("llvmpipe,llvmpipe");
+}
+
+#[test]
+fn row_41_a_flipped_bit_on_swiftshader() {
+    sent_again("swiftshader,swiftshader");
+}
+
+#[test]
+fn row_41_a_link_that_always_flips() {
+    let place = Place::new();
+    let run = format!("{RUN} --devices reference --stages 2 --link-checksums");
+    let wanted = place.undisturbed(&run);
+    let call = place.calls(&run)["link.copy"] - 5;
+    let outcome = place.train_with(&format!("link.copy@{call}+:flip"), &format!("{run} --checkpoint-dir @saved"));
+    outcome.refused(70, &["stage ", "microbatch ", "sent 4 times", "checksum"]);
+    newest_verifies(&place.path("saved"));
+    place.resumes_to(&wanted, "saved", &run);
+}
