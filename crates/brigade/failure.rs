@@ -46,12 +46,14 @@ pub struct Failure {
     pub status: Status,
     /// What went wrong, where, and how to mend it.
     pub message: String,
+    /// Whether it is the loss of a device, which may come back.
+    pub lost: bool,
 }
 
 impl Failure {
     /// A failure with a message of its own.
     pub fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), lost: false }
     }
 
     /// An error of the command line or the run file.
@@ -125,7 +127,8 @@ fn device_status(error: &DeviceError) -> Status {
 
 impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Self {
-        Self::new(device_status(&error), error.to_string())
+        let lost = matches!(error, DeviceError::Lost { .. });
+        Self { lost, ..Self::new(device_status(&error), error.to_string()) }
     }
 }
 
@@ -144,7 +147,8 @@ impl From<PipelineError> for Failure {
             | PipelineError::Disconnected { .. }
             | PipelineError::Ended => Status::Internal,
         };
-        Self::new(status, error.to_string())
+        let lost = matches!(error, PipelineError::Device { source: DeviceError::Lost { .. }, .. });
+        Self { lost, ..Self::new(status, error.to_string()) }
     }
 }
 

@@ -22,7 +22,7 @@ pub use brigade_pipeline::{
 pub use budget::check_budget;
 pub use devices::choose;
 pub use failure::{Failure, Status};
-pub use recovery::{OnNan, Recovery, Remedy, Survived, train_through_faults};
+pub use recovery::{OnNan, Recovery, Remedy, Start, Survived, start_through_losses, train_through_faults};
 pub use settings::{Settings, check_stages};
 pub use source::Data;
 pub use trainer::{Trainer, open, threads_each};

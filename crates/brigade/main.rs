@@ -40,6 +40,8 @@ enum Command {
     Reproduce(commands::reproduce::Args),
     /// Run an experiment of many runs, going on where it was stopped
     Study(commands::study::Args),
+    /// Train for minutes under faults at random moments, and say what they cost
+    Soak(commands::soak::Args),
     /// Write the generated parts of docs/, or check that they are true
     Docs(commands::docs::Args),
 }
@@ -79,6 +81,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(args) => commands::bench::run(&args),
         Command::Reproduce(args) => commands::reproduce::run(&args),
         Command::Study(args) => commands::study::run(&args),
+        Command::Soak(args) => commands::soak::run(&args),
         Command::Docs(args) => commands::docs::run(&args),
     }
 }

@@ -19,6 +19,7 @@ use brigade_pipeline::{
 
 use crate::failure::Failure;
 use crate::trainer::Trainer;
+pub use losses::start_through_losses;
 use losses::{Loss, reopened, restored, without};
 pub use on_nan::OnNan;
 
@@ -65,34 +66,43 @@ pub enum Remedy {
     },
 }
 
+/// What a run starts with.
+pub struct Start {
+    /// Stages at work.
+    pub pipeline: Pipeline,
+    /// Every parameter as the stages have it: the first snapshot.
+    pub tensors: Vec<NamedTensor>,
+    /// Where the run stands.
+    pub position: Position,
+}
+
 /// A run that has ended, on the devices that it ended on.
 pub struct Survived {
     /// The pipeline, perhaps on fewer devices than at the start.
     pub pipeline: Pipeline,
+    /// Every parameter at the end.
+    pub tensors: Arc<Vec<NamedTensor>>,
     /// What the run gave. Steps that were repeated are counted once.
     pub report: RunReport,
 }
 
-/// Trains as [`brigade_pipeline::train`] does, from `start` on, and goes on after the loss of a device, and as `on_nan`
+/// Trains as [`brigade_pipeline::train`] does, and goes on after the loss of a device, and as `on_nan`
 /// says after a step whose loss or gradients are no numbers. `recovered` is told of each.
 ///
 /// # Errors
 /// As [`brigade_pipeline::train`]; a loss ends the run where no device is left that can hold the lost one's layers.
-#[expect(clippy::too_many_arguments, reason = "those of `train`, and three of its own")]
 pub fn train_through_faults(
     trainer: &Trainer,
-    pipeline: Pipeline,
+    start: Start,
     source: &dyn Source,
     options: &TrainOptions,
-    start: Position,
     on_nan: OnNan,
     observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     recovered: &mut dyn FnMut(&Recovery),
 ) -> Result<Survived, Failure> {
-    let mut pipeline = pipeline;
-    let tensors = Arc::new(pipeline.parameters()?);
+    let Start { pipeline, tensors, position } = start;
     let options = options.clone();
-    let snapshot = Snapshot { report: RunReport::from(start), tensors, losses: 0, bad_steps: 0 };
+    let snapshot = Snapshot { report: RunReport::from(position), tensors: Arc::new(tensors), losses: 0, bad_steps: 0 };
     let mut run = Run { trainer: trainer.clone(), pipeline, options, on_nan, snapshot };
     while !run.is_over() {
         if let Err(error) = run.epoch(source, observe) {
@@ -101,7 +111,8 @@ pub fn train_through_faults(
             recovered(&recovery);
         }
     }
-    Ok(Survived { pipeline: run.pipeline, report: run.snapshot.report })
+    let Snapshot { report, tensors, .. } = run.snapshot;
+    Ok(Survived { pipeline: run.pipeline, tensors, report })
 }
 
 /// What a run can be set back to.

@@ -14,5 +14,6 @@ mod losses;
 mod moments;
 mod numerics;
 mod power;
+mod soak;
 mod storage;
 mod threads;

@@ -8,6 +8,7 @@ pub(crate) mod eval;
 pub(crate) mod plan;
 pub(crate) mod reproduce;
 mod setup;
+pub(crate) mod soak;
 pub(crate) mod study;
 mod timeline;
 pub(crate) mod train;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use brigade::{
     Data, DeviceInfo, Failure, Pipeline, Position, Progress, RECOMMENDED, Recovery, Remedy, Sequential, Settings,
-    Status, Survived, TrainOptions, TuningReport, Words, staleness_warning, train_through_faults,
+    Start, Status, Survived, TrainOptions, TuningReport, Words, staleness_warning, start_through_losses,
+    train_through_faults,
 };
 use brigade_pipeline::model::Layer;
 use brigade_pipeline::{
@@ -69,15 +70,20 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         eprintln!("{warning}");
     }
     let trainer = setup::trainer(&settings, placement).record(args.timeline.is_some());
-    let (mut pipeline, tuning) = trainer.start_with_report()?;
-    let mut position = Position::default();
+    let position = resumed.as_ref().map_or_else(Position::default, |resumed| resumed.manifest.position);
+    let (start, tuning) = start_through_losses(|| {
+        let (mut pipeline, tuning) = trainer.start_with_report()?;
+        if let Some(resumed) = &resumed {
+            pipeline.set_parameters(&resumed.tensors)?;
+        }
+        let tensors = pipeline.parameters()?;
+        Ok((Start { pipeline, tensors, position }, tuning))
+    })?;
     if let Some(resumed) = &resumed {
-        pipeline.set_parameters(&resumed.tensors)?;
-        position = resumed.manifest.position;
         eprintln!("resuming from {} at step {}", resumed.path.display(), position.step);
     }
-    announce(&settings, &pipeline, &tuning);
-    events.write(&start_event(&settings, &pipeline, &tuning))?;
+    announce(&settings, &start.pipeline, &tuning);
+    events.write(&start_event(&settings, &start.pipeline, &tuning))?;
 
     let options = options(&settings, &data, store, &position);
     let mut display = Display::new(last_step(&settings, &data), position.step);
@@ -92,24 +98,16 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         if signals.received().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let mut recovered = |recovery: &Recovery| recoveries.push(recovery.clone());
-    let survived = train_through_faults(
-        &trainer,
-        pipeline,
-        &data,
-        &options,
-        position,
-        settings.on_nan,
-        &mut observe,
-        &mut recovered,
-    );
+    let survived =
+        train_through_faults(&trainer, start, &data, &options, settings.on_nan, &mut observe, &mut recovered);
     display.finish();
     recoveries.iter().try_for_each(|recovery| events.write(&recovery_event(recovery)))?;
-    let Survived { mut pipeline, report } = survived?;
+    let Survived { pipeline, tensors, report } = survived?;
     if let Some(error) = event_error {
         return Err(error);
     }
     if let Some(path) = &saved_to {
-        save(path, &mut pipeline)?;
+        save(path, &tensors)?;
     }
     if let Some(path) = &args.timeline {
         timeline::write(path, &report.stages, &pipeline, settings.microbatches)?;
@@ -364,9 +362,9 @@ fn check_writable(path: &Path) -> Result<(), Failure> {
     checked.map_err(|error| Failure::storage(format!("writing {}: {error}", path.display())))
 }
 
-fn save(path: &Path, pipeline: &mut Pipeline) -> Result<(), Failure> {
-    let tensors = pipeline.parameters()?.into_iter();
-    let weights = tensors.map(|tensor| (tensor.name, (tensor.dims, tensor.weights) as Values)).collect();
+fn save(path: &Path, tensors: &[NamedTensor]) -> Result<(), Failure> {
+    let named = |tensor: &NamedTensor| (tensor.name.clone(), (tensor.dims.clone(), tensor.weights.clone()) as Values);
+    let weights = tensors.iter().map(named).collect();
     Ok(write_tensors(path, &weights)?)
 }
 

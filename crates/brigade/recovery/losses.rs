@@ -43,11 +43,31 @@ pub(super) fn restored(trainer: &Trainer, tensors: &[NamedTensor]) -> Result<Pip
 /// The stages on the same devices, where they come back.
 pub(super) fn reopened(trainer: &Trainer, tensors: &[NamedTensor]) -> Option<Pipeline> {
     (0..ATTEMPTS).find_map(|attempt| {
-        if attempt > 0 {
-            std::thread::sleep(PAUSE * 2u32.pow(attempt - 1));
-        }
+        pause_before(attempt);
         restored(trainer, tensors).map_err(|error| tracing::warn!("{error}")).ok()
     })
+}
+
+/// Starts something on devices, again where one of them is lost meanwhile.
+///
+/// # Errors
+/// What `start` ends with where it is no loss, or the last of several losses.
+pub fn start_through_losses<T>(mut start: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    for attempt in 0..ATTEMPTS - 1 {
+        pause_before(attempt);
+        match start() {
+            Err(failure) if failure.lost => tracing::warn!("{failure}; starting again"),
+            other => return other,
+        }
+    }
+    pause_before(ATTEMPTS - 1);
+    start()
+}
+
+fn pause_before(attempt: u32) {
+    if attempt > 0 {
+        std::thread::sleep(PAUSE * 2u32.pow(attempt - 1));
+    }
 }
 
 /// The stages on the devices that are left.

@@ -1,7 +1,7 @@
 //! Fault points: named places at the seams (device, storage, link) where a test makes something go wrong.
 //!
-//! `BRIGADE_FAULT=site@k:kind` lets the k-th call of a site fail once, `site@k+:kind` every call from the k-th on; several
-//! are given with commas. With `BRIGADE_FAULT_COUNTS=FILE` the calls of each site are counted, and `write_counts`
+//! `BRIGADE_FAULT=site@k:kind` lets the k-th call of a site fail once, `site@k+:kind` every call from the k-th on, and
+//! `site@2.5s:kind` its first call 2.5 seconds after the first call of any; several are given with commas. With `BRIGADE_FAULT_COUNTS=FILE` the calls of each site are counted, and `write_counts`
 //! writes them there: a first run counts, and later runs fail each call in turn. With `BRIGADE_DISK_JOURNAL=FILE` every
 //! change to the disk is noted there in its order, so that a test can play what a loss of power leaves of them.
 //!

@@ -90,11 +90,12 @@ static UNCORRECTED: Combination = Combination::new("layer-block-wise", 1, "singl
 /// Little slack, as many microbatches in an update as there are stages, so that no gradient is older than one update, and
 /// a prediction that knows the momentum.
 static BEST_AT_4: Combination = Combination::new("1f1b-async", 4, "single", "momentum-prediction");
-/// The same at eight stages.
-static BEST_AT_8: Combination = Combination::new("1f1b-async", 8, "single", "momentum-prediction");
+/// The same at eight stages, with a last epoch in which nothing is stale.
+static BEST_AT_8: Combination = Combination::new("1f1b-async", 8, "single", "momentum-prediction,synchronous-finish=1");
 
 /// What lies between the two, one thing changed at a time, and what others have proposed.
-static OTHERS: [Combination; 10] = [
+static OTHERS: [Combination; 11] = [
+    Combination::new("1f1b-async", 8, "single", "momentum-prediction"),
     Combination::new("1f1b-async", 1, "single", "none"),
     Combination::new("1f1b-async", 4, "single", "none"),
     Combination::new("1f1b-async", 1, "single", "momentum-prediction"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Fault;
 
@@ -12,15 +12,37 @@ use super::Fault;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Plan {
     site: String,
-    /// The call that fails, from 1.
-    call: u64,
-    /// Whether every later call fails as well.
-    onwards: bool,
+    when: When,
     fault: Fault,
 }
 
-#[derive(Debug, Default)]
+/// Which of the site's calls fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// This one, from 1.
+    Call(u64),
+    /// This one, and all after it.
+    From(u64),
+    /// The first one after this time.
+    After(Duration),
+    /// None any more.
+    Never,
+}
+
+impl When {
+    fn is_due(self, call: u64, age: Duration) -> bool {
+        match self {
+            Self::Call(due) => call == due,
+            Self::From(due) => call >= due,
+            Self::After(due) => age >= due,
+            Self::Never => false,
+        }
+    }
+}
+
+#[derive(Debug)]
 struct State {
+    began: Instant,
     calls: BTreeMap<String, u64>,
     plans: Vec<Plan>,
     happened: u64,
@@ -38,7 +60,7 @@ fn state() -> MutexGuard<'static, State> {
             }
             parsed
         });
-        Mutex::new(State { plans: plans.collect(), ..State::default() })
+        Mutex::new(State { began: Instant::now(), calls: BTreeMap::new(), plans: plans.collect(), happened: 0 })
     };
     STATE.get_or_init(new).lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -47,15 +69,20 @@ fn parse(text: &str) -> Option<Plan> {
     let (site, rest) = text.split_once('@')?;
     let (call, kind) = rest.split_once(':')?;
     let (_, fault) = (Fault::ALL.into_iter().find(|(_, name)| *name == kind)).map(|(fault, name)| (name, fault))?;
-    let call_number = call.strip_suffix('+').unwrap_or(call).parse().ok()?;
-    Some(Plan { site: site.to_owned(), call: call_number, onwards: call.ends_with('+'), fault })
+    let seconds = |text: &str| Duration::try_from_secs_f64(text.parse().ok()?).ok();
+    let when = match (call.strip_suffix('+'), call.strip_suffix('s')) {
+        (Some(call), _) => When::From(call.parse().ok()?),
+        (_, Some(time)) => When::After(seconds(time)?),
+        _ => When::Call(call.parse().ok()?),
+    };
+    Some(Plan { site: site.to_owned(), when, fault })
 }
 
 /// Lets the next call of `site` fail.
 pub fn arm(site: &str, fault: Fault) {
     let mut state = state();
     let call = state.calls.get(site).copied().unwrap_or(0) + 1;
-    state.plans.push(Plan { site: site.to_owned(), call, onwards: false, fault });
+    state.plans.push(Plan { site: site.to_owned(), when: When::Call(call), fault });
 }
 
 /// How many faults have happened.
@@ -88,8 +115,12 @@ fn count(site: &str) -> Option<Fault> {
     };
     *calls += 1;
     let call = *calls;
-    let due = |plan: &&Plan| plan.site == site && (plan.call == call || (plan.onwards && plan.call < call));
-    let fault = state.plans.iter().find(due).map(|plan| plan.fault)?;
+    let age = state.began.elapsed();
+    let plan = state.plans.iter_mut().find(|plan| plan.site == site && plan.when.is_due(call, age))?;
+    let fault = plan.fault;
+    if let When::After(_) = plan.when {
+        plan.when = When::Never;
+    }
     state.happened += 1;
     Some(fault)
 }
@@ -131,10 +162,14 @@ mod tests {
 
     #[test]
     fn a_fault_is_a_site_a_call_and_a_kind() {
-        let plan = |call, onwards, fault| Plan { site: "storage.sync".into(), call, onwards, fault };
-        assert_eq!(parse("storage.sync@3:io"), Some(plan(3, false, Fault::Io)));
-        assert_eq!(parse("storage.sync@7+:disk-full"), Some(plan(7, true, Fault::DiskFull)));
-        for wrong in ["storage.sync", "storage.sync@3", "storage.sync@x:io", "storage.sync@3:sunshine"] {
+        let plan = |when, fault| Plan { site: "storage.sync".into(), when, fault };
+        assert_eq!(parse("storage.sync@3:io"), Some(plan(When::Call(3), Fault::Io)));
+        assert_eq!(parse("storage.sync@7+:disk-full"), Some(plan(When::From(7), Fault::DiskFull)));
+        let later = When::After(Duration::from_millis(2500));
+        assert_eq!(parse("storage.sync@2.5s:io"), Some(plan(later, Fault::Io)));
+        for wrong in
+            ["storage.sync@-1s:io", "storage.sync", "storage.sync@3", "storage.sync@x:io", "storage.sync@3:sunshine"]
+        {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }

@@ -1,0 +1,153 @@
+//! What a soak gave.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use brigade::{Failure, Status};
+use serde::Serialize;
+
+use super::faults::Plan;
+use super::memory::Memory;
+use super::steps::Steps;
+
+/// How a process ended before the soak did.
+#[derive(Debug, Serialize)]
+pub(super) struct End {
+    /// Seconds since the start.
+    pub(super) at: f64,
+    /// Exit status; 137 for SIGKILL.
+    pub(super) status: i32,
+    /// The kind of fault that explains it.
+    pub(super) cause: Option<&'static str>,
+}
+
+/// The report, as it is printed.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    seconds: f64,
+    /// Steps of the run that were done.
+    steps: usize,
+    checkpoints: usize,
+    checkpoint_every: usize,
+    /// Faults that were due, by kind.
+    faults: BTreeMap<&'static str, usize>,
+    /// Processes that ended before they were asked to.
+    ends: Vec<End>,
+    /// Stretches in which nothing new was trained.
+    setbacks: Setbacks,
+    /// The part of the time that was not lost to setbacks.
+    effective_time: f64,
+    /// Growth of resident memory after each process's warm-up; absent where none lived long enough.
+    memory: Option<Growth>,
+}
+
+#[derive(Debug, Serialize)]
+struct Setbacks {
+    count: usize,
+    /// Steps that were trained again, in all.
+    steps_repeated: usize,
+    /// The most of one setback.
+    most_steps_repeated: usize,
+    /// Seconds from the last new step to the next new one.
+    seconds_median: f64,
+    seconds_most: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Growth {
+    bytes_per_second: f64,
+    standard_error: f64,
+    /// Whether it is zero within two standard errors.
+    within_noise: bool,
+}
+
+impl Report {
+    pub(super) fn new(
+        plan: &Plan,
+        elapsed: Duration,
+        interval: usize,
+        steps: &Steps,
+        memory: &Memory,
+        ends: Vec<End>,
+    ) -> Self {
+        let mut faults = BTreeMap::new();
+        plan.0
+            .iter()
+            .filter(|planned| planned.at <= elapsed)
+            .for_each(|p| *faults.entry(p.kind.name).or_default() += 1);
+        let mut lost: Vec<f64> =
+            steps.setbacks.iter().map(|setback| (setback.until - setback.from).as_secs_f64()).collect();
+        lost.sort_by(f64::total_cmp);
+        let repeated = || steps.setbacks.iter().map(|setback| setback.repeated);
+        let seconds = elapsed.as_secs_f64();
+        Self {
+            seconds,
+            steps: steps.done,
+            checkpoints: steps.checkpoints,
+            checkpoint_every: interval,
+            faults,
+            ends,
+            setbacks: Setbacks {
+                count: lost.len(),
+                steps_repeated: repeated().sum(),
+                most_steps_repeated: repeated().max().unwrap_or(0),
+                seconds_median: lost.get(lost.len() / 2).copied().unwrap_or(0.0),
+                seconds_most: lost.last().copied().unwrap_or(0.0),
+            },
+            effective_time: 1.0 - lost.iter().sum::<f64>() / seconds.max(1e-9),
+            memory: memory.slope().map(|slope| Growth {
+                bytes_per_second: slope.bytes_per_second,
+                standard_error: slope.standard_error,
+                within_noise: slope.bytes_per_second <= 2.0 * slope.standard_error,
+            }),
+        }
+    }
+
+    /// As people read it.
+    pub(super) fn text(&self) -> String {
+        let Self { seconds, steps, checkpoints, setbacks, effective_time, .. } = self;
+        let mut text = format!("{seconds:.0} s, {steps} steps, {checkpoints} checkpoints\nfaults:");
+        for (kind, count) in &self.faults {
+            let _ = write!(text, " {kind} {count}");
+        }
+        let ended = self.ends.len();
+        let unexplained = self.unexplained().count();
+        let _ = write!(
+            text,
+            "\nprocesses that ended: {ended}, {unexplained} of them without a fault that explains it\n\
+             setbacks: {}, {} steps repeated, at most {} at once (checkpoints every {}); {:.2} s each in the median, {:.2} s \
+             at most\neffective time: {:.1} %",
+            setbacks.count,
+            setbacks.steps_repeated,
+            setbacks.most_steps_repeated,
+            self.checkpoint_every,
+            setbacks.seconds_median,
+            setbacks.seconds_most,
+            100.0 * effective_time
+        );
+        if let Some(Growth { bytes_per_second, standard_error, within_noise }) = &self.memory {
+            let word = if *within_noise { "zero within the noise" } else { "it grows" };
+            let _ = write!(text, "\nresident memory: {bytes_per_second:+.0} ± {standard_error:.0} bytes/s, {word}");
+        }
+        text
+    }
+
+    fn unexplained(&self) -> impl Iterator<Item = &End> {
+        self.ends.iter().filter(|end| end.cause.is_none())
+    }
+
+    /// An error where something was lost that must not be, or a process ended for no reason.
+    pub(super) fn verdict(&self) -> Result<(), Failure> {
+        if let Some(end) = self.unexplained().next() {
+            let what = format!("soak: a process ended with {} at {:.1} s, which no fault explains", end.status, end.at);
+            return Err(Failure::new(Status::Internal, what));
+        }
+        let most = self.setbacks.most_steps_repeated;
+        if most > self.checkpoint_every {
+            let what = format!("soak: {most} steps were repeated at once, more than a checkpoint's interval");
+            return Err(Failure::new(Status::Internal, what));
+        }
+        Ok(())
+    }
+}
