@@ -1,4 +1,4 @@
-.PHONY: help train test faults lint docs bench clean
+.PHONY: help train test faults fuzz deny lint docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -15,6 +15,13 @@ test: ## run every test, on two software adapters and any GPU
 faults: ## try every fault of tests/faults/rows.txt, a line for each
 	scripts/setup test
 	scripts/faults
+
+fuzz: ## fuzz the readers of files, 2,500,000 runs each
+	scripts/fuzz
+
+deny: ## check licences, sources and advisories of the dependencies
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny check
 
 lint: ## check formatting, lints and documentation
 	cargo fmt --all --check

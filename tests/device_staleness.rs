@@ -15,6 +15,7 @@ use std::sync::Arc;
 use brigade::{LearningRate, Schedule};
 use brigade_devices::BufferId;
 use brigade_kernels::{Operation, Tensor};
+use brigade_pipeline::schedule::Slack;
 use brigade_pipeline::staleness::{Corrections, Prediction, StalenessOptions, WeightPolicy};
 use brigade_pipeline::{NamedTensor, Samples};
 use common::network::{Network, operation};
@@ -80,12 +81,16 @@ impl Definition {
         let options = run.options();
         let network = Network::new(name, [BATCH / run.microbatches, run.microbatches]);
         let p = run.starts.len();
-        let slack = usize::from(run.schedule == Schedule::LayerBlockWise);
+        let slack = |link| match run.schedule {
+            Schedule::LayerBlockWise => 1,
+            Schedule::Mixed(slack) => slack.of(link),
+            _ => 0,
+        };
         let ends = run.starts[1..].iter().copied().chain([network.model.layers.len()]);
         let ranges = run.starts.iter().zip(ends);
         let m = run.microbatches * options.corrections.accumulation.unwrap_or(1);
         let stage = |(s, (&start, end)): (usize, (&usize, usize))| {
-            let ahead = (1 + slack) * (p - 1 - s);
+            let ahead = (s..p - 1).map(|link| 1 + slack(link)).sum();
             Stage::new(
                 start..end,
                 ahead,
@@ -249,6 +254,8 @@ const THREE: &[usize] = &[0, 2, 6];
 const FOUR: &[usize] = &[0, 2, 4, 7];
 const SLACK: Schedule = Schedule::LayerBlockWise;
 const NO_SLACK: Schedule = Schedule::OneForwardOneBackwardAsync;
+/// On the first and the last of three links.
+const OUTER: Schedule = Schedule::Mixed(Slack::from_bits(0b101, 3));
 
 /// Stages, schedule, microbatches of a step, policy, corrections.
 type Row = (&'static [usize], Schedule, usize, &'static str, &'static str);
@@ -256,6 +263,8 @@ type Row = (&'static [usize], Schedule, usize, &'static str, &'static str);
 const RUNS: &[Row] = &[
     (THREE, NO_SLACK, 1, "single", "none"),
     (FOUR, SLACK, 2, "single", "none"),
+    (FOUR, OUTER, 1, "single", "none"),
+    (FOUR, OUTER, 2, "stashed", "momentum-prediction"),
     (FOUR, SLACK, 1, "single", "momentum-prediction"),
     (THREE, SLACK, 2, "single", "momentum-prediction"),
     (FOUR, NO_SLACK, 1, "single", "linear-prediction"),

@@ -4,6 +4,8 @@ mod advice;
 mod budget;
 mod devices;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod recovery;
 mod settings;
 mod source;

@@ -108,7 +108,7 @@ impl Settings {
         Self::from_words(words)
     }
 
-    fn from_words(words: Words) -> Result<Self, Failure> {
+    pub(crate) fn from_words(words: Words) -> Result<Self, Failure> {
         let model = model(&words)?;
         let seed = words.seed.unwrap_or(1);
         let data = data(&words, &model, seed)?;

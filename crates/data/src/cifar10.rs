@@ -33,24 +33,30 @@ fn split(folder: &Path, names: &[String]) -> Result<(Vec<u8>, Vec<u32>), DataErr
         names.iter().map(|name| files::find("cifar10", name, folder, std::slice::from_ref(name))).collect();
     let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     for path in paths? {
-        let bytes = read(&path)?;
-        let records = bytes.chunks_exact(RECORD);
-        let own: Vec<u32> = records.clone().map(|record| u32::from(record[0])).collect();
-        check_labels(&path, &own, CLASSES.len())?;
-        labels.extend(own);
-        pixels.extend(records.flat_map(|record| &record[1..]));
+        let (file, length) = files::open(&path)?;
+        let (own_pixels, own_labels) = records(&path, file, length)?;
+        pixels.extend(own_pixels);
+        labels.extend(own_labels);
     }
     Ok((pixels, labels))
 }
 
+/// Pixels and labels of `file`, of which `length` bytes are on disk. `path` is for messages.
+pub(crate) fn records(path: &Path, file: impl Read, length: u64) -> Result<(Vec<u8>, Vec<u32>), DataError> {
+    let bytes = read(path, file, length)?;
+    let records = bytes.chunks_exact(RECORD);
+    let labels: Vec<u32> = records.clone().map(|record| u32::from(record[0])).collect();
+    check_labels(path, &labels, CLASSES.len())?;
+    Ok((records.flat_map(|record| &record[1..]).copied().collect(), labels))
+}
+
 /// The whole of a file, which is one record or more.
-fn read(path: &Path) -> Result<Vec<u8>, DataError> {
-    let (file, length) = files::open(path)?;
+fn read(path: &Path, file: impl Read, length: u64) -> Result<Vec<u8>, DataError> {
     if length == 0 {
         return Err(DataError::Empty { place: path.to_owned() });
     }
     let wrong_length = |found| DataError::Record { file: path.to_owned(), record: RECORD as u64, found };
-    if length % RECORD as u64 != 0 {
+    if !length.is_multiple_of(RECORD as u64) {
         return Err(wrong_length(length));
     }
     let mut bytes = reserve("a CIFAR-10 file", usize::try_from(length).unwrap_or(usize::MAX))?;

@@ -19,8 +19,8 @@ const CLASSES: usize = 10;
 const MOST_PACKED: u64 = 1032;
 
 /// What a file should hold, and its number of dimensions.
-const IMAGES: (&str, u8) = ("pictures", 3);
-const LABELS: (&str, u8) = ("labels", 1);
+pub(crate) const IMAGES: (&str, u8) = ("pictures", 3);
+pub(crate) const LABELS: (&str, u8) = ("labels", 1);
 
 /// The four files and their accepted names, for messages and help.
 pub(crate) const WANTED: &str = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and \
@@ -67,7 +67,17 @@ fn find(folder: &Path, prefix: &str, part: &str, rank: u8) -> Result<PathBuf, Da
 
 /// Dimensions and items of one file, unpacked if its first bytes say that it is packed.
 fn read(path: &Path, wanted: (&'static str, u8)) -> Result<(Vec<usize>, Vec<u8>), DataError> {
-    let (mut file, length) = files::open(path)?;
+    let (file, length) = files::open(path)?;
+    read_from(path, file, length, wanted)
+}
+
+/// As [`read`], from `file`, of which `length` bytes are on disk. `path` is for messages.
+pub(crate) fn read_from(
+    path: &Path,
+    mut file: impl Read + Seek,
+    length: u64,
+    wanted: (&'static str, u8),
+) -> Result<(Vec<usize>, Vec<u8>), DataError> {
     let mut start = Vec::new();
     (&mut file).take(2).read_to_end(&mut start).map_err(files::io(path, "read it"))?;
     file.rewind().map_err(files::io(path, "read it"))?;

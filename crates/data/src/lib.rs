@@ -19,6 +19,8 @@ mod dataset;
 mod error;
 mod files;
 mod folder;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod glyphs;
 mod idx;
 mod loader;

@@ -6,6 +6,8 @@ mod data_parallel;
 mod disturb;
 mod error;
 mod feeder;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod link;
 pub mod model;
 pub mod partition;

@@ -82,7 +82,10 @@ impl Supervisor {
         let log = self.out.join("log.txt");
         let said = File::options().create(true).append(true).open(&log).map_err(|error| storage(&log, &error))?;
         let mut command = Command::new(&self.program);
-        command.args(&self.flags).env("BRIGADE_FAULT", planted);
+        command.args(&self.flags);
+        if cfg!(feature = "faults") {
+            command.env("BRIGADE_FAULT", planted);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         if resume {
             command.arg("--resume");

@@ -57,16 +57,25 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointEr
 /// # Errors
 /// Where the file cannot be read, is no safetensors file, or has tensors of another type.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Values>, CheckpointError> {
-    let invalid = |reason: String| CheckpointError::Invalid { path: path.to_owned(), reason };
     let bytes = checked(path)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| invalid(format!("is no safetensors file: {error}")))?;
-    file.tensors()
-        .into_iter()
-        .map(|(name, view)| match view.dtype() {
-            Dtype::F32 => Ok((name, (view.shape().to_vec(), bytemuck::pod_collect_to_vec(view.data())))),
-            other => Err(invalid(format!("tensor `{name}` is {other:?}; wanted F32"))),
-        })
-        .collect()
+    tensors(&bytes).map_err(|reason| CheckpointError::Invalid { path: path.to_owned(), reason })
+}
+
+/// The tensors of a file whose header is sound; else why there are none.
+fn tensors(bytes: &[u8]) -> Result<BTreeMap<String, Values>, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| format!("is no safetensors file: {error}"))?;
+    let values = |(name, view): (String, TensorView<'_>)| match view.dtype() {
+        Dtype::F32 => Ok((name, (view.shape().to_vec(), bytemuck::pod_collect_to_vec(view.data())))),
+        other => Err(format!("tensor `{name}` is {other:?}; wanted F32")),
+    };
+    file.tensors().into_iter().map(values).collect()
+}
+
+/// As [`read_tensors`], of a file that is all in memory.
+#[cfg(fuzzing)]
+pub(crate) fn read_bytes(bytes: &[u8]) -> Result<BTreeMap<String, Values>, String> {
+    header::check(&mut &*bytes, bytes.len() as u64)?;
+    tensors(bytes)
 }
 
 /// The bytes of a safetensors file whose header is sound.

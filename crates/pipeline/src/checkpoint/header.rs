@@ -2,7 +2,6 @@
 //! then JSON that names each tensor's type, shape and place. What is absurd is refused before memory is taken for it.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
@@ -22,7 +21,7 @@ struct Entry {
 }
 
 /// Whether the header of `file`, `length` bytes long in all, describes exactly what follows it; else why not.
-pub(super) fn check(file: &mut File, length: u64) -> Result<(), String> {
+pub(super) fn check(file: &mut impl Read, length: u64) -> Result<(), String> {
     let header = read(file, length)?;
     let text = std::str::from_utf8(&header).map_err(|error| format!("its header is not UTF-8: {error}"))?;
     let Entries(mut entries) =
@@ -40,7 +39,7 @@ pub(super) fn check(file: &mut File, length: u64) -> Result<(), String> {
     }
 }
 
-fn read(file: &mut File, length: u64) -> Result<Vec<u8>, String> {
+fn read(file: &mut impl Read, length: u64) -> Result<Vec<u8>, String> {
     let mut size = [0; 8];
     let unreadable = |error: std::io::Error| format!("its header cannot be read ({length} bytes found): {error}");
     file.read_exact(&mut size).map_err(unreadable)?;

@@ -16,6 +16,11 @@ mod manifest;
 mod retention;
 mod store;
 
+#[cfg(fuzzing)]
+pub(crate) use files::read_bytes;
+#[cfg(fuzzing)]
+pub(crate) use store::parse_manifest;
+
 use std::path::PathBuf;
 
 use thiserror::Error;

@@ -310,7 +310,7 @@ fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
     path.file_name().unwrap_or_default().to_string_lossy()
 }
 
-fn parse_manifest(path: &Path, text: &str) -> Result<Manifest, CheckpointError> {
+pub(crate) fn parse_manifest(path: &Path, text: &str) -> Result<Manifest, CheckpointError> {
     let invalid = |reason: String| CheckpointError::Invalid { path: path.to_owned(), reason };
     let format = serde_json::from_str::<serde_json::Value>(text)
         .map_err(|error| invalid(format!("is no manifest: {error}")))?["format"]

@@ -7,6 +7,7 @@
 mod action;
 pub mod picture;
 mod simulate;
+mod slack;
 
 use std::fmt;
 use std::ops::Range;
@@ -17,21 +18,21 @@ use thiserror::Error;
 
 pub use action::{Action, Verb};
 pub use simulate::{Deadlock, Durations, Span, Timeline, simulate};
+pub use slack::Slack;
 
 /// The members of the family, by their names on the command line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(into = "String", try_from = "String")]
 pub enum Kind {
     /// Never flushes; every transfer has a cycle of its own (Kawaguchi 2018, Mori et al. 2017).
     LayerBlockWise,
     /// Never flushes; a transfer is waited for (PipeDream's order, Narayanan et al. 2019).
-    #[serde(rename = "1f1b-async")]
     OneForwardOneBackwardAsync,
+    /// Never flushes; each link has slack or not, `mixed=1,0,1`: between the two above.
+    Mixed(Slack),
     /// All forwards, then all backwards, then a flush (GPipe, Huang et al. 2019).
-    #[serde(rename = "gpipe")]
     GPipe,
     /// One forward, one backward, then a flush (PipeDream-Flush, Narayanan et al. 2021).
-    #[serde(rename = "1f1b")]
     OneForwardOneBackward,
     /// As `1f1b`, with the gradients of the weights put off until the device has nothing more urgent to do (ZB-H1, Qi
     /// et al. 2023).
@@ -39,7 +40,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind.
+    /// Every kind but [`Kind::Mixed`], of which there are many.
     pub const ALL: [Self; 5] = [
         Self::LayerBlockWise,
         Self::OneForwardOneBackwardAsync,
@@ -53,6 +54,7 @@ impl Kind {
         match self {
             Self::LayerBlockWise => "layer-block-wise",
             Self::OneForwardOneBackwardAsync => "1f1b-async",
+            Self::Mixed(_) => "mixed",
             Self::GPipe => "gpipe",
             Self::OneForwardOneBackward => "1f1b",
             Self::ZeroBubble => "zero-bubble",
@@ -69,28 +71,56 @@ impl Kind {
         matches!(self, Self::ZeroBubble)
     }
 
-    /// Cycles that a transfer has to itself on each link.
-    const fn slack(self) -> usize {
-        matches!(self, Self::LayerBlockWise) as usize
+    /// Cycles that a transfer over `link` has to itself.
+    const fn slack(self, link: usize) -> usize {
+        match self {
+            Self::LayerBlockWise => 1,
+            Self::Mixed(slack) => slack.of(link),
+            _ => 0,
+        }
     }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        match self {
+            Self::Mixed(slack) => write!(f, "mixed={slack}"),
+            _ => f.write_str(self.name()),
+        }
+    }
+}
+
+impl From<Kind> for String {
+    fn from(kind: Kind) -> Self {
+        kind.to_string()
+    }
+}
+
+impl TryFrom<String> for Kind {
+    type Error = UnknownSchedule;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 
 /// A schedule that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("there is no schedule `{0}`; known are: {known}", known = Kind::ALL.map(Kind::name).join(", "))]
+#[error(
+    "there is no schedule `{0}`; known are: {known}, and mixed=S,S,… with the slack of each link, 0 or 1",
+    known = Kind::ALL.map(Kind::name).join(", ")
+)]
 pub struct UnknownSchedule(pub String);
 
 impl FromStr for Kind {
     type Err = UnknownSchedule;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| UnknownSchedule(name.to_owned()))
+        let unknown = || UnknownSchedule(name.to_owned());
+        match name.strip_prefix("mixed=") {
+            Some(slack) => slack.parse().map(Self::Mixed).map_err(|_| unknown()),
+            None => Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(unknown),
+        }
     }
 }
 
@@ -114,10 +144,9 @@ impl Schedule {
     ///
     /// warmup(s) = 1 + Σ over the links at or after s of (1 + slack).
     pub fn warmup(&self, stage: usize, microbatches: usize) -> usize {
-        let links_after = self.stages - 1 - stage;
-        let unbounded = 1 + links_after * (1 + self.kind.slack());
+        let unbounded = 1 + (stage..self.stages - 1).map(|link| 1 + self.kind.slack(link)).sum::<usize>();
         match self.kind {
-            Kind::LayerBlockWise | Kind::OneForwardOneBackwardAsync => unbounded,
+            Kind::LayerBlockWise | Kind::OneForwardOneBackwardAsync | Kind::Mixed(_) => unbounded,
             Kind::GPipe => microbatches,
             Kind::OneForwardOneBackward | Kind::ZeroBubble => unbounded.min(microbatches),
         }

@@ -6,9 +6,43 @@ use super::*;
 const UNIT: Durations = Durations::whole(1.0, 1.0, 0.0);
 
 fn every_schedule() -> impl Iterator<Item = (Schedule, usize)> {
-    Kind::ALL.into_iter().flat_map(|kind| {
-        (1..=8).flat_map(move |stages| (1..=16).map(move |microbatches| (Schedule::new(kind, stages), microbatches)))
+    let plain = Kind::ALL.into_iter().flat_map(|kind| (1..=8).map(move |stages| Schedule::new(kind, stages)));
+    plain.chain(every_mixture()).flat_map(|schedule| (1..=16).map(move |microbatches| (schedule, microbatches)))
+}
+
+/// Every choice of slack for up to seven links.
+fn every_mixture() -> impl Iterator<Item = Schedule> {
+    (2..=8usize).flat_map(|stages| {
+        (0..1u32 << (stages - 1)).map(move |bits| {
+            let words: Vec<String> = (0..stages - 1).map(|link| (bits >> link & 1).to_string()).collect();
+            Schedule::new(Kind::Mixed(words.join(",").parse().unwrap()), stages)
+        })
     })
+}
+
+/// Slack of the links at or after a stage, in all.
+fn slack_after(schedule: &Schedule, stage: usize) -> usize {
+    match schedule.kind {
+        Kind::Mixed(slack) => (stage..schedule.stages - 1).map(|link| slack.of(link)).sum(),
+        _ => 0,
+    }
+}
+
+#[test]
+fn a_mixture_of_all_or_none_is_one_of_the_plain_kinds() {
+    for (text, kind) in [("1,1,1", Kind::LayerBlockWise), ("0,0,0", Kind::OneForwardOneBackwardAsync)] {
+        let mixed = Schedule::new(format!("mixed={text}").parse().unwrap(), 4);
+        for stage in 0..4 {
+            assert_eq!(mixed.row(stage, &[2; 9]), Schedule::new(kind, 4).row(stage, &[2; 9]));
+        }
+    }
+    let kind: Kind = "mixed=1,0".parse().unwrap();
+    assert_eq!(serde_json::to_string(&kind).unwrap(), "\"mixed=1,0\"");
+    assert_eq!(serde_json::from_str::<Kind>("\"mixed=1,0\"").unwrap(), kind);
+    for kind in Kind::ALL {
+        assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{}\"", kind.name()));
+    }
+    assert!("mixed".parse::<Kind>().unwrap_err().to_string().contains("mixed=S"));
 }
 
 #[test]
@@ -46,6 +80,7 @@ fn activation_sets_and_staleness_are_those_of_the_table() {
             let sets = match schedule.kind {
                 Kind::LayerBlockWise => 2 * p - 2 * s + 1,
                 Kind::OneForwardOneBackwardAsync => p - s + 1,
+                Kind::Mixed(_) => p - s + 1 + slack_after(&schedule, stage),
                 Kind::GPipe => microbatches,
                 Kind::OneForwardOneBackward => microbatches.min(p - s + 1),
                 // The most that 1f1b holds, which is its first stage's; every stage may reach it.
@@ -60,6 +95,7 @@ fn activation_sets_and_staleness_are_those_of_the_table() {
                 let staleness = match schedule.kind {
                     Kind::LayerBlockWise => 2 * (p - s),
                     Kind::OneForwardOneBackwardAsync => p - s,
+                    Kind::Mixed(_) => p - s + slack_after(&schedule, stage),
                     Kind::GPipe | Kind::OneForwardOneBackward | Kind::ZeroBubble => 0,
                 };
                 assert_eq!(measured_staleness(&row, microbatches), staleness, "{schedule:?} stage {stage}");
