@@ -175,15 +175,21 @@ fn row_23_the_newest_that_verifies_is_never_removed() {
     place.resumes_to(&wanted, "ck", run);
 }
 
-/// Stops a run after `steps` steps by its own flag, and resumes it; `schedule` with checkpoints every `every` steps.
+/// Steps of an epoch of the small run.
+const EPOCH: usize = 3;
+
+/// Stops a run at each of its first checkpoints, most of them within an epoch, and resumes it: `BRIGADE_RESUMES` of them,
+/// 9 by default. `schedule` saves every `every` steps.
 fn resumes_in_the_middle(schedule: &str, stages: usize, every: usize) {
+    let stops = std::env::var("BRIGADE_RESUMES").ok().map_or(9, |stops| stops.parse().unwrap());
     let place = Place::new();
+    let epochs = ((stops + 1) * every).div_ceil(EPOCH);
     let run = format!(
-        "train --config @small.toml --schedule {schedule} --stages {stages} --epochs 10 --checkpoint-every {every}"
+        "train --config @small.toml --schedule {schedule} --stages {stages} --epochs {epochs} --checkpoint-every {every}"
     );
     within_limit(place.command(&format!("{run} --checkpoint-dir @whole --save @a"))).done();
     let whole = place.read("a");
-    for stop in (every..30).step_by(every) {
+    for stop in (1..=stops).map(|stop| stop * every) {
         let directory = format!("@ck{stop}");
         within_limit(place.command(&format!("{run} --checkpoint-dir {directory} --steps {stop}"))).done();
         let outcome: Outcome =
@@ -193,19 +199,21 @@ fn resumes_in_the_middle(schedule: &str, stages: usize, every: usize) {
             place.read("b") == whole,
             "{schedule} over {stages} stages, resumed at step {stop}, came to other weights"
         );
+        std::fs::remove_dir_all(place.path(&directory[1..])).unwrap();
     }
+    eprintln!("{schedule} over {stages} stages: {stops} of {stops} resumes came to the same bits");
 }
 
 #[test]
 fn row_43_resumes_within_epochs_with_layer_block_wise() {
     resumes_in_the_middle("layer-block-wise", 2, 2);
-    resumes_in_the_middle("layer-block-wise", 4, 4);
+    resumes_in_the_middle("layer-block-wise", 4, 1);
 }
 
 #[test]
 fn row_43_resumes_within_epochs_with_1f1b() {
-    resumes_in_the_middle("1f1b", 2, 2);
-    resumes_in_the_middle("1f1b", 4, 4);
+    resumes_in_the_middle("1f1b", 2, 1);
+    resumes_in_the_middle("1f1b", 4, 2);
 }
 
 #[test]
