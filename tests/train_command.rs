@@ -160,12 +160,14 @@ fn a_finished_run_has_nothing_to_resume() {
 }
 
 #[test]
-fn vgg_f_has_its_published_number_of_parameters() {
-    let plan = brigade(&["plan", "--model", "vgg-f", "--batch", "32", "--stages", "4", "--json"]).json();
-    assert_eq!(plan["parameters"], 60_834_536);
-    let stages = plan["stages"].as_array().unwrap();
-    assert_eq!(stages.len(), 4);
-    assert_eq!(stages.iter().map(|stage| stage["parameters"].as_u64().unwrap()).sum::<u64>(), 60_834_536);
+fn published_networks_have_their_numbers_of_parameters() {
+    for (model, parameters) in [("vgg-f", 60_834_536), ("alexnet", 62_378_344)] {
+        let plan = brigade(&["plan", "--model", model, "--batch", "32", "--stages", "4", "--json"]).json();
+        assert_eq!(plan["parameters"], parameters);
+        let stages = plan["stages"].as_array().unwrap();
+        assert_eq!(stages.len(), 4);
+        assert_eq!(stages.iter().map(|stage| stage["parameters"].as_u64().unwrap()).sum::<u64>(), parameters);
+    }
 }
 
 #[test]

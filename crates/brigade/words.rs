@@ -18,7 +18,7 @@ const MOST_SAMPLES: usize = 1 << 20;
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Words {
-    /// Built-in model: lenet5, cnn-small, cnn-8, plain-8, vgg-f [default: lenet5]
+    /// Built-in model: lenet5, cnn-small, cnn-8, plain-8, alexnet, vgg-f [default: lenet5]
     #[arg(long)]
     pub model: Option<String>,
     /// Data set: mnist, cifar10, folder, glyphs, synthetic [default: glyphs]

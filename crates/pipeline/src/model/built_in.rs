@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{LayerSpec, ModelError, ModelSpec, Sequential};
 
 /// Names of the built-in models.
-pub const BUILT_IN: &[&str] = &["lenet5", "cnn-small", "cnn-8", "plain-8", "vgg-f"];
+pub const BUILT_IN: &[&str] = &["lenet5", "cnn-small", "cnn-8", "plain-8", "alexnet", "vgg-f"];
 
 /// The built-in model called `name`.
 ///
@@ -18,6 +18,7 @@ pub fn built_in(name: &str) -> Result<Sequential, ModelError> {
         "cnn-small" => cnn_small(),
         "cnn-8" => cnn_8(),
         "plain-8" => plain_8(),
+        "alexnet" => alexnet(),
         "vgg-f" => vgg_f(),
         _ => return Err(ModelError::Unknown { name: name.to_owned() }),
     };
@@ -106,11 +107,55 @@ fn plain_8() -> ModelSpec {
     model("plain-8", Shape::new(3, 16, 16), layers)
 }
 
+/// Normalisation over five channels as Krizhevsky et al. (2012) have it; their α is that of a sum, here it is of a mean.
+fn norm() -> LayerSpec {
+    LayerSpec::of("local_response_norm", json!({"size": 5, "alpha": 5e-4, "beta": 0.75, "k": 2.0}))
+}
+
+fn dropout() -> LayerSpec {
+    LayerSpec::of("dropout", json!({"p": 0.5}))
+}
+
+/// Three linear layers behind the last pool, half of the features of the first two dropped: 1000 classes.
+fn classifier() -> [LayerSpec; 7] {
+    [
+        fc(4096).named("fc6"),
+        relu().named("relu6"),
+        dropout(),
+        fc(4096).named("fc7"),
+        relu().named("relu7"),
+        dropout(),
+        fc(1000).named("fc8"),
+    ]
+}
+
+/// The network of Krizhevsky et al. (2012) on one device, its second, fourth and fifth convolution not parted in two:
+/// 62,378,344 parameters. A border of 2 around its pictures makes the published 55×55 of the first convolution.
+fn alexnet() -> ModelSpec {
+    let mut layers = vec![
+        conv(96, 11, 4, 2),
+        relu(),
+        norm(),
+        max_pool(3, 2),
+        conv(256, 5, 1, 2),
+        relu(),
+        norm(),
+        max_pool(3, 2),
+        conv(384, 3, 1, 1),
+        relu(),
+        conv(384, 3, 1, 1),
+        relu(),
+        conv(256, 3, 1, 1),
+        relu(),
+        max_pool(3, 2).named("pool5"),
+    ];
+    layers.extend(classifier());
+    model("alexnet", Shape::new(3, 224, 224), layers)
+}
+
 /// CNN-F of Chatfield et al. (2014): 60,834,536 parameters.
 fn vgg_f() -> ModelSpec {
-    let norm = || LayerSpec::of("local_response_norm", json!({"size": 5, "alpha": 5e-4, "beta": 0.75, "k": 2.0}));
-    let dropout = || LayerSpec::of("dropout", json!({"p": 0.5}));
-    let layers = vec![
+    let mut layers = vec![
         conv(64, 11, 4, 0),
         relu(),
         norm(),
@@ -126,13 +171,7 @@ fn vgg_f() -> ModelSpec {
         conv(256, 3, 1, 1),
         relu(),
         max_pool(3, 2).named("pool5"),
-        fc(4096).named("fc6"),
-        relu().named("relu6"),
-        dropout(),
-        fc(4096).named("fc7"),
-        relu().named("relu7"),
-        dropout(),
-        fc(1000).named("fc8"),
     ];
+    layers.extend(classifier());
     model("vgg-f", Shape::new(3, 224, 224), layers)
 }

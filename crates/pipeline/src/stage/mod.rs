@@ -5,6 +5,8 @@ pub(crate) mod buffers;
 pub(crate) mod exchange;
 pub(crate) mod layout;
 mod programs;
+#[cfg(test)]
+mod quadratic;
 mod tasks;
 mod update;
 pub(crate) mod worker;
