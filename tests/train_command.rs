@@ -152,6 +152,24 @@ fn a_run_resumes_in_the_middle_of_an_epoch() {
 }
 
 #[test]
+fn only_the_last_epochs_are_synchronous() {
+    let place = Place::new();
+    let run = "--stages 3 --schedule layer-block-wise";
+    let finish = "--correction synchronous-finish=1";
+    place.small("train", &format!("{run} {finish} --epochs 3 --save @whole")).done();
+    place.small("train", &format!("{run} --epochs 2 --checkpoint-dir @ck")).done();
+    place
+        .small(
+            "train",
+            "--stages 3 --schedule 1f1b --microbatches 1 --epochs 3 --checkpoint-dir @ck --resume --save @parts",
+        )
+        .done();
+    assert_same_file(&place, "whole", "parts");
+    place.small("train", &format!("{run} --correction synchronous-finish=3 --epochs 3 --save @all")).done();
+    assert!(place.read("all") != place.read("whole"), "every epoch was synchronous");
+}
+
+#[test]
 fn a_finished_run_has_nothing_to_resume() {
     let place = Place::new();
     place.small("train", "--checkpoint-dir @ck --save @a").done();

@@ -111,8 +111,12 @@ impl From<CheckpointError> for Failure {
         if error.is_storage() {
             return Self::storage(error);
         }
-        let in_use = matches!(error, CheckpointError::InUse { .. });
-        Self::new(if in_use { Status::InUse } else { Status::Checkpoint }, error.to_string())
+        let status = match error {
+            CheckpointError::InUse { .. } => Status::InUse,
+            CheckpointError::Panic { .. } => Status::Internal,
+            _ => Status::Checkpoint,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

@@ -7,6 +7,7 @@ mod failure;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod recovery;
+mod room;
 mod settings;
 mod source;
 mod trainer;
@@ -25,6 +26,7 @@ pub use budget::check_budget;
 pub use devices::choose;
 pub use failure::{Failure, Status};
 pub use recovery::{OnNan, Recovery, Remedy, Start, Survived, start_through_losses, train_through_faults};
+pub use room::check_room;
 pub use settings::{Settings, check_stages};
 pub use source::Data;
 pub use trainer::{Trainer, open, threads_each};

@@ -105,7 +105,7 @@ pub fn train_through_faults(
     let snapshot = Snapshot { report: RunReport::from(position), tensors: Arc::new(tensors), losses: 0, bad_steps: 0 };
     let mut run = Run { trainer: trainer.clone(), pipeline, options, on_nan, snapshot };
     while !run.is_over() {
-        if let Err(error) = run.epoch(source, observe) {
+        if let Err(error) = run.go_on(source, observe) {
             let recovery;
             (run, recovery) = run.recover(error, source.training_samples())?;
             recovered(&recovery);
@@ -140,14 +140,13 @@ impl Run {
         stopped || epoch >= self.options.epochs || self.options.steps.is_some_and(|steps| step >= steps)
     }
 
-    /// Trains from the snapshot to the end of its epoch; each snapshot on the way takes its place.
-    fn epoch(
+    /// Trains from the snapshot to the end of the run; each snapshot on the way takes its place.
+    fn go_on(
         &mut self,
         source: &dyn Source,
         observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<(), TrainError> {
         let start = self.snapshot.report.position;
-        let options = TrainOptions { epochs: self.options.epochs.min(start.epoch + 1), ..self.options.clone() };
         let before = self.snapshot.report.clone();
         let snapshot = &mut self.snapshot;
         let mut watch = |progress: &Progress| {
@@ -158,7 +157,7 @@ impl Run {
             }
             observe(progress)
         };
-        let part = train(&mut self.pipeline, source, &options, start, &mut watch)?;
+        let part = train(&mut self.pipeline, source, &self.options, start, &mut watch)?;
         self.snapshot.report = before;
         self.snapshot.report.absorb(part);
         Ok(())

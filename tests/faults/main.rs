@@ -14,6 +14,7 @@ mod losses;
 mod moments;
 mod numerics;
 mod power;
+mod room;
 mod soak;
 mod storage;
 mod threads;

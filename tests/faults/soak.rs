@@ -14,7 +14,10 @@ fn a_soak_survives_its_faults_and_counts_them() {
     assert!((3..=30).contains(&faults), "{report}");
     assert!(!report["ends"].as_array().unwrap().is_empty(), "{report}");
     assert!(report["steps"].as_u64().unwrap() > 20 && report["checkpoints"].as_u64().unwrap() > 10, "{report}");
-    assert!(report["setbacks"]["most_steps_repeated"].as_u64().unwrap() <= 2, "{report}");
+    let setbacks = &report["setbacks"];
+    assert!(setbacks["most_steps_repeated_within"].as_u64().unwrap() <= 2, "{report}");
+    // A checkpoint that was being written when the process ended does not count.
+    assert!(setbacks["most_steps_repeated"].as_u64().unwrap() <= 4, "{report}");
     let effective = report["effective_time"].as_f64().unwrap();
     assert!(effective > 0.0 && effective < 1.0, "{report}");
 }

@@ -7,6 +7,18 @@ use crate::support::newest_verifies;
 const RUN: &str = "--devices reference --stages 2 --epochs 2";
 
 #[test]
+fn row_26_a_panic_in_the_thread_that_writes_checkpoints() {
+    let place = Place::new();
+    let wanted = place.undisturbed(RUN);
+    // While the second checkpoint of two is written.
+    let run = format!("{RUN} --checkpoint-dir @ck");
+    let outcome = place.train_with("storage.write@5:panic", &run);
+    outcome.refused(70, &["thread that writes checkpoints", "a fault planted at", "thread checkpoints"]);
+    newest_verifies(&place.path("ck"));
+    place.resumes_to(&wanted, "ck", RUN);
+}
+
+#[test]
 fn row_26_a_panic_in_a_stage() {
     let place = Place::new();
     let wanted = place.undisturbed(RUN);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use brigade::{
     Data, DeviceInfo, Failure, Pipeline, Position, Progress, RECOMMENDED, Recovery, Remedy, Sequential, Settings,
-    Start, Status, Survived, TrainOptions, TuningReport, Words, staleness_warning, start_through_losses,
+    Start, Status, Survived, TrainOptions, TuningReport, Words, check_room, staleness_warning, start_through_losses,
     train_through_faults,
 };
 use brigade_pipeline::model::Layer;
@@ -64,13 +64,16 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     [&saved_to, &args.timeline].into_iter().flatten().try_for_each(|path| check_writable(path))?;
     let mut events = Events::create(events_to.as_deref(), resumed.is_some())?;
 
+    let position = resumed.as_ref().map_or_else(Position::default, |resumed| resumed.manifest.position);
+    if let Some(store) = &store {
+        check_room(store, &settings.model, settings.keep, saves(&settings, &data, &position))?;
+    }
     let (placement, _) = setup::placement(&settings)?;
     let schedule = brigade_pipeline::schedule::Schedule::new(settings.schedule, placement.stages.len());
     if let Some(warning) = staleness_warning(&schedule, &settings.staleness, settings.microbatches) {
         eprintln!("{warning}");
     }
     let trainer = setup::trainer(&settings, placement).record(args.timeline.is_some());
-    let position = resumed.as_ref().map_or_else(Position::default, |resumed| resumed.manifest.position);
     let (start, tuning) = start_through_losses(|| {
         let (mut pipeline, tuning) = trainer.start_with_report()?;
         if let Some(resumed) = &resumed {
@@ -223,6 +226,14 @@ fn options(settings: &Settings, data: &Data, store: Option<Store>, position: &Po
 fn last_step(settings: &Settings, data: &Data) -> usize {
     let all = settings.epochs.saturating_mul(data.training_samples().div_ceil(settings.batch));
     settings.steps.map_or(all, |steps| steps.min(all))
+}
+
+/// Checkpoints that a run makes from `position` on, at least: some ends of epochs are checkpoints within one, too.
+fn saves(settings: &Settings, data: &Data, position: &Position) -> usize {
+    let left = last_step(settings, data).saturating_sub(position.step);
+    let per_epoch = data.training_samples().div_ceil(settings.batch).max(1);
+    let within = settings.checkpoint_every.map_or(0, |every| left / every);
+    within.max(left.div_ceil(per_epoch))
 }
 
 fn layers(settings: &Settings, range: &std::ops::Range<usize>) -> Vec<String> {

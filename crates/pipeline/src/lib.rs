@@ -8,6 +8,7 @@ mod error;
 mod feeder;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod learning_rate;
 mod link;
 pub mod model;
 pub mod partition;

@@ -9,35 +9,11 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batches;
-use crate::checkpoint::{CheckpointError, Manifest, Store};
+use crate::checkpoint::{CheckpointError, Manifest, Store, Writer};
+pub use crate::learning_rate::LearningRate;
 use crate::pipeline::{Metrics, Pipeline, Stretch, check_finite};
 use crate::report::StageReport;
 use crate::{NamedTensor, PipelineError};
-
-/// Learning rate by step: `initial`, multiplied with `factor` at each of the `milestones` that has been reached
-/// (PyTorch's `MultiStepLR`, with steps in place of epochs).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LearningRate {
-    /// Rate of step 0.
-    pub initial: f32,
-    /// Steps at which the rate changes.
-    pub milestones: Vec<usize>,
-    /// What it is multiplied with.
-    pub factor: f32,
-}
-
-impl LearningRate {
-    /// The same rate at every step.
-    pub const fn constant(rate: f32) -> Self {
-        Self { initial: rate, milestones: Vec::new(), factor: 1.0 }
-    }
-
-    /// The rate of a step of the run, from 0.
-    pub fn at(&self, step: usize) -> f32 {
-        let reached = self.milestones.iter().filter(|&&milestone| step >= milestone).count();
-        self.initial * self.factor.powi(reached as i32)
-    }
-}
 
 /// Where the samples come from.
 pub trait Source {
@@ -157,7 +133,7 @@ pub enum Progress {
         /// Every parameter with its momentum.
         tensors: Arc<Vec<NamedTensor>>,
     },
-    /// A checkpoint has been published.
+    /// A checkpoint has been published: it is on the disk, some steps after the snapshot that it is of.
     Checkpoint {
         /// Its directory.
         path: PathBuf,
@@ -195,10 +171,12 @@ pub enum TrainError {
 /// Trains `pipeline` on `source` from `start` on. `observe` is told what happens, and may end the run.
 ///
 /// The pipes are emptied at the end of each epoch, so that evaluation and checkpoints see weights that every
-/// microbatch of the epoch has updated.
+/// microbatch of the epoch has updated. Checkpoints are written on a thread of their own while training goes on; where
+/// the next one comes before that has ended, training waits for it, and so it does at the end.
 ///
 /// # Errors
-/// The first error of a stage, of the data or of a checkpoint.
+/// The first error of a stage, of the data or of a checkpoint. That a checkpoint could not be saved ends the run at the
+/// next step, and comes before an error of a stage: that one may be survived.
 pub fn train(
     pipeline: &mut Pipeline,
     source: &dyn Source,
@@ -206,11 +184,13 @@ pub fn train(
     start: Position,
     observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<RunReport, TrainError> {
-    let mut run = Run { pipeline, source, options, report: RunReport::from(start) };
-    while !run.is_over() {
-        run.epoch(observe)?;
-    }
-    Ok(run.report)
+    let writer = options.checkpoints.as_ref().map(|checkpoints| Writer::new(checkpoints.store.clone()));
+    let mut run = Run { pipeline, source, options, writer, report: RunReport::from(start) };
+    let trained = run.go_on(observe);
+    let written = run.writer.as_mut().map_or(Ok(None), Writer::finish);
+    // What was to be saved comes first: the loss of a device may be survived, a disk that fails is not.
+    run.tell_published(written?, observe);
+    trained.map(|()| run.report)
 }
 
 impl From<Position> for RunReport {
@@ -246,10 +226,18 @@ struct Run<'a> {
     pipeline: &'a mut Pipeline,
     source: &'a dyn Source,
     options: &'a TrainOptions,
+    writer: Option<Writer>,
     report: RunReport,
 }
 
 impl Run<'_> {
+    fn go_on(&mut self, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), TrainError> {
+        while !self.is_over() {
+            self.epoch(observe)?;
+        }
+        Ok(())
+    }
+
     fn is_over(&self) -> bool {
         let Position { step, epoch, .. } = self.report.position;
         self.report.stopped || epoch >= self.options.epochs || self.options.steps.is_some_and(|steps| step >= steps)
@@ -300,14 +288,28 @@ impl Run<'_> {
         let batches = self.source.training(epoch, size, batch).map_err(PipelineError::Data)?;
         let began = Instant::now();
         let mut stopped = false;
+        let mut unsaved = None;
         let mut trained = 0;
-        let report = self.pipeline.train(&stretch, batches, &mut |step, metrics| {
+        let writer = &mut self.writer;
+        let trained_on = self.pipeline.train(&stretch, batches, &mut |step, metrics| {
             trained += metrics.samples;
             let images_per_second = trained as f64 / started.elapsed().as_secs_f64();
             let flow = observe(&Progress::Step { step: step + 1, loss: metrics.loss(), images_per_second });
             stopped |= flow.is_break();
-            if waits { ControlFlow::Continue(()) } else { flow }
-        })?;
+            match writer.as_mut().map_or(Ok(None), Writer::published) {
+                Ok(Some(path)) => stopped |= observe(&Progress::Checkpoint { path }).is_break(),
+                Ok(None) => {}
+                Err(error) => {
+                    unsaved = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            if waits || !stopped { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        if let Some(error) = unsaved {
+            return Err(error.into());
+        }
+        let report = trained_on?;
         self.report.stopped |= stopped;
         self.report.seconds += began.elapsed().as_secs_f64();
         self.report.samples += report.metrics.samples;
@@ -336,7 +338,7 @@ impl Run<'_> {
         Ok(test)
     }
 
-    /// A snapshot on the host, and a checkpoint of it where one is wanted.
+    /// A snapshot on the host; where a checkpoint of it is wanted, that is begun.
     fn save(&mut self, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), TrainError> {
         let tensors = Arc::new(self.pipeline.parameters()?);
         refuse_not_finite(&tensors)?;
@@ -344,15 +346,23 @@ impl Run<'_> {
             &Progress::Snapshot { report: Box::new(self.report.clone()), tensors: Arc::clone(&tensors) },
             observe,
         );
-        let Some(Checkpoints { store, manifest }) = &self.options.checkpoints else { return Ok(()) };
+        let (Some(Checkpoints { manifest, .. }), Some(writer)) = (&self.options.checkpoints, &mut self.writer) else {
+            return Ok(());
+        };
         let manifest = Manifest {
             position: self.report.position,
             test_accuracy: self.report.test.map(|test| test.accuracy()),
             ..manifest.clone()
         };
-        let path = store.save(&manifest, &tensors)?;
-        self.tell(&Progress::Checkpoint { path }, observe);
+        let before = writer.begin(manifest, tensors)?;
+        self.tell_published(before, observe);
         Ok(())
+    }
+
+    fn tell_published(&mut self, path: Option<PathBuf>, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) {
+        if let Some(path) = path {
+            self.tell(&Progress::Checkpoint { path }, observe);
+        }
     }
 
     fn tell(&mut self, progress: &Progress, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) {
@@ -364,15 +374,4 @@ impl Run<'_> {
 fn refuse_not_finite(tensors: &[NamedTensor]) -> Result<(), PipelineError> {
     let broken = tensors.iter().find(|tensor| tensor.weights.iter().any(|weight| !weight.is_finite()));
     broken.map_or(Ok(()), |tensor| Err(PipelineError::BrokenWeights { tensor: tensor.name.clone() }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rate_falls_at_each_milestone() {
-        let rate = LearningRate { initial: 0.5, milestones: vec![10, 20], factor: 0.5 };
-        assert_eq!([0, 9, 10, 19, 20, 1000].map(|step| rate.at(step)), [0.5, 0.5, 0.25, 0.25, 0.125, 0.125]);
-    }
 }

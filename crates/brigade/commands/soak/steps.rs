@@ -17,6 +17,8 @@ pub(super) struct Setback {
     pub(super) until: Duration,
     /// Steps that were trained again in between.
     pub(super) repeated: usize,
+    /// Whether a process ended, as opposed to one that went back to its own snapshot.
+    pub(super) ended: bool,
 }
 
 /// Follows the steps of an events file.
@@ -27,8 +29,8 @@ pub(super) struct Steps {
     pub(super) done: usize,
     /// When that was.
     last_new: Duration,
-    /// What the run was set back by since, where it was.
-    open: Option<usize>,
+    /// The setback since, where there is one: steps repeated so far, and whether a process ended.
+    open: Option<(usize, bool)>,
     /// The last step told, new or not.
     last: usize,
     /// A process that ends leaves a gap, whether or not it repeats steps.
@@ -84,16 +86,17 @@ impl Steps {
 
     fn step(&mut self, step: usize, now: Duration) {
         if step <= self.last || self.restarted {
-            self.open.get_or_insert(0);
+            let (repeated, ended) = self.open.unwrap_or_default();
+            self.open = Some((repeated, ended || self.restarted));
             self.restarted = false;
         }
         self.last = step;
         if step <= self.done {
-            self.open = self.open.map(|repeated| repeated + 1);
+            self.open = self.open.map(|(repeated, ended)| (repeated + 1, ended));
             return;
         }
-        if let Some(repeated) = self.open.take() {
-            self.setbacks.push(Setback { from: self.last_new, until: now, repeated });
+        if let Some((repeated, ended)) = self.open.take() {
+            self.setbacks.push(Setback { from: self.last_new, until: now, repeated, ended });
         }
         (self.done, self.last_new) = (step, now);
     }
@@ -117,8 +120,8 @@ mod tests {
         steps.restart();
         steps.step(6, second(12));
         let wanted = [
-            Setback { from: second(4), until: second(9), repeated: 2 },
-            Setback { from: second(9), until: second(12), repeated: 0 },
+            Setback { from: second(4), until: second(9), repeated: 2, ended: false },
+            Setback { from: second(9), until: second(12), repeated: 0, ended: true },
         ];
         assert_eq!((steps.done, steps.setbacks), (6, wanted.to_vec()));
     }

@@ -67,6 +67,24 @@ pub(super) fn sync_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Bytes that may still be written in a folder, where the system knows.
+pub(super) fn free_bytes(folder: &Path) -> Option<u64> {
+    if fault::at("disk.free") == Some(Fault::DiskFull) {
+        return Some(0);
+    }
+    #[cfg(unix)]
+    {
+        let found = rustix::fs::statvfs(folder).ok()?;
+        // Some file systems of the network and of the kernel itself count no blocks at all.
+        (found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        None
+    }
+}
+
 /// Notes that a checkpoint is safe, whatever happens.
 pub(super) fn published(path: &Path) {
     note("published", path, None);

@@ -15,6 +15,7 @@ mod lock;
 mod manifest;
 mod retention;
 mod store;
+mod writer;
 
 #[cfg(fuzzing)]
 pub(crate) use files::read_bytes;
@@ -28,6 +29,7 @@ use thiserror::Error;
 pub use files::{Values, read_tensors, write_tensors};
 pub use manifest::Manifest;
 pub use store::{Checkpoint, Store};
+pub(crate) use writer::Writer;
 
 /// A checkpoint or model file that cannot be read or written.
 #[derive(Debug, Error)]
@@ -75,6 +77,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// Process and host of the other run.
         holder: String,
+    },
+    /// The thread that writes checkpoints ended with a fault of its own.
+    #[error("{path}: the thread that writes checkpoints ended with a fault of its own: {message}; this is a bug, please report it", path = path.display())]
+    Panic {
+        /// The directory.
+        path: PathBuf,
+        /// What the thread said.
+        message: String,
     },
     /// The tensors are another model's.
     #[error("{path} holds another model's tensors: {}", mismatches.join("; "), path = path.display())]

@@ -47,6 +47,24 @@ impl Store {
         self
     }
 
+    /// Where the checkpoints are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Bytes that may still be written there, where the system knows.
+    pub fn free_bytes(&self) -> Option<u64> {
+        disk::free_bytes(&self.directory)
+    }
+
+    /// How many checkpoints there are.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn count(&self) -> Result<usize, CheckpointError> {
+        Ok(folders(&self.directory)?.len())
+    }
+
     /// Publishes a checkpoint and returns its folder. All files are written and synced in a folder beside, which
     /// then takes its name; until then nothing of it can be seen.
     ///
