@@ -21,8 +21,8 @@ struct LocalResponseNormParams {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(0) @binding(5) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(8) var<storage, read> dy: array<f32>;
-@group(0) @binding(9) var<storage, read_write> saved: array<f32>;
-@group(0) @binding(9) var<storage, read> saved_given: array<f32>;
+@group(0) @binding(14) var<storage, read_write> base: array<f32>;
+@group(0) @binding(14) var<storage, read> base_given: array<f32>;
 
 // base^-beta. Roots are more exact than logarithms, and cheaper on a CPU.
 fn power(base: f32) -> f32 {
@@ -39,16 +39,8 @@ fn power(base: f32) -> f32 {
     return exp2(-BETA * log2(base));
 }
 
-@compute @workgroup_size(256)
-fn forward(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = flat_invocation(group, groups, lane, 256u);
-    if i >= params.elements {
-        return;
-    }
+// k + alpha/size · Σ x² over the window of element i.
+fn base_of(i: u32) -> f32 {
     let c = (i / PLANE) % C;
     let first = c - min(c, BEFORE);
     let end = min(c + AFTER + 1u, C);
@@ -59,9 +51,32 @@ fn forward(
         sum += value * value;
         at += PLANE;
     }
-    let base = K + ALPHA * sum;
-    saved[i] = base;
-    y[i] = x[i] * power(base);
+    return K + ALPHA * sum;
+}
+
+@compute @workgroup_size(256)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = flat_invocation(group, groups, lane, 256u);
+    if i < params.elements {
+        y[i] = x[i] * power(base_of(i));
+    }
+}
+
+// What backward_input reads of all channels around each.
+@compute @workgroup_size(256)
+fn bases(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = flat_invocation(group, groups, lane, 256u);
+    if i < params.elements {
+        base[i] = base_of(i);
+    }
 }
 
 @compute @workgroup_size(256)
@@ -80,9 +95,8 @@ fn backward_input(
     var at = i - (c - first) * PLANE;
     var sum = 0.0;
     for (var j = first; j < end; j++) {
-        let base = saved_given[at];
-        sum += dy[at] * x[at] * power(base) / base;
+        sum += dy[at] * x[at] * power(base_given[at]) / base_given[at];
         at += PLANE;
     }
-    dx[i] = dy[i] * power(saved_given[i]) - 2.0 * ALPHA * BETA * x[i] * sum;
+    dx[i] = dy[i] * power(base_given[i]) - 2.0 * ALPHA * BETA * x[i] * sum;
 }

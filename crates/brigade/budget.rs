@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::ops::Range;
 
+use brigade_devices::{CountingExecutor, DeviceInfo};
 use brigade_pipeline::Placement;
 use brigade_pipeline::plan::{Plan, PlanOptions};
 
@@ -13,10 +14,10 @@ use crate::settings::Settings;
 ///
 /// # Errors
 /// Lists need and budget of each stage, and a batch or a number of stages that fits.
-pub fn check_budget(settings: &Settings, placement: &Placement) -> Result<(), Failure> {
+pub fn check_budget(settings: &Settings, placement: &Placement, devices: &[DeviceInfo]) -> Result<(), Failure> {
     let Some(budget) = settings.memory_budget else { return Ok(()) };
     let ranges: Vec<_> = placement.stages.iter().map(|(_, range)| range.clone()).collect();
-    let needs = needs(settings, &ranges, settings.batch)?;
+    let needs = needs(settings, &ranges, devices, settings.batch)?;
     if fits(&needs, budget) {
         return Ok(());
     }
@@ -25,20 +26,27 @@ pub fn check_budget(settings: &Settings, placement: &Placement) -> Result<(), Fa
         let verdict = if *need > budget { "too much" } else { "fits" };
         let _ = write!(message, " stage {stage} ({device}) needs {} of {}, {verdict};", mib(*need), mib(budget));
     }
-    message.push_str(&advice(settings, &ranges, budget)?);
+    message.push_str(&advice(settings, &ranges, devices, budget)?);
     Err(Failure::new(Status::Memory, message))
 }
 
-/// Bytes that each stage needs, without the staging rings and scratch memory.
-fn needs(settings: &Settings, ranges: &[Range<usize>], batch: usize) -> Result<Vec<u64>, Failure> {
+/// Bytes that each stage needs on its device; where there are more stages than devices, these come round again. Tuning may
+/// choose kernels that want more or less scratch memory than those it begins with.
+fn needs(
+    settings: &Settings,
+    ranges: &[Range<usize>],
+    devices: &[DeviceInfo],
+    batch: usize,
+) -> Result<Vec<u64>, Failure> {
     let options = PlanOptions {
         schedule: settings.schedule,
         batch,
         microbatches: settings.microbatches.min(batch),
         staleness: settings.staleness,
-        buffer_bytes: u64::MAX,
+        run: None,
     };
-    let plan = Plan::new(&settings.model, ranges, options)?;
+    let counting = devices.iter().cloned().map(CountingExecutor::new).cycle().take(ranges.len());
+    let plan = Plan::new(&settings.model, ranges, options, &counting.collect::<Vec<_>>())?;
     Ok(plan.stages.iter().map(|stage| stage.memory.total).collect())
 }
 
@@ -47,16 +55,21 @@ fn fits(needs: &[u64], budget: u64) -> bool {
 }
 
 /// The largest halved batch that fits these stages, and the fewest further stages that this batch fits.
-fn advice(settings: &Settings, ranges: &[Range<usize>], budget: u64) -> Result<String, Failure> {
+fn advice(
+    settings: &Settings,
+    ranges: &[Range<usize>],
+    devices: &[DeviceInfo],
+    budget: u64,
+) -> Result<String, Failure> {
     let mut batch = settings.batch / 2;
-    while batch > 0 && !fits(&needs(settings, ranges, batch)?, budget) {
+    while batch > 0 && !fits(&needs(settings, ranges, devices, batch)?, budget) {
         batch /= 2;
     }
     let stages = (ranges.len() + 1..=settings.model.layers.len()).find(|&stages| {
         let balanced = Placement::balanced(&settings.model, &vec![""; stages]).map_err(Failure::from);
         let needs = balanced.and_then(|placement| {
             let ranges: Vec<_> = placement.stages.into_iter().map(|(_, range)| range).collect();
-            needs(settings, &ranges, settings.batch)
+            needs(settings, &ranges, devices, settings.batch)
         });
         needs.is_ok_and(|needs| fits(&needs, budget))
     });

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use brigade::{Failure, Placement, Settings, Words};
+use brigade_devices::CountingExecutor;
 use brigade_pipeline::plan::{Plan, PlanOptions};
 use brigade_pipeline::schedule::picture::grid;
 use brigade_pipeline::schedule::{Durations, Schedule, simulate};
@@ -31,16 +32,16 @@ const UNNAMED_BUFFER_BYTES: u64 = 1 << 30;
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let settings = Settings::new(args.config.as_deref(), args.words)?;
-    let (placement, buffer_bytes) = placement(&settings)?;
+    let (placement, devices) = placement(&settings)?;
     let ranges: Vec<_> = placement.stages.iter().map(|(_, range)| range.clone()).collect();
     let options = PlanOptions {
         schedule: settings.schedule,
         batch: settings.batch,
         microbatches: settings.microbatches,
         staleness: settings.staleness,
-        buffer_bytes,
+        run: None,
     };
-    let plan = Plan::new(&settings.model, &ranges, options)?;
+    let plan = Plan::new(&settings.model, &ranges, options, &devices)?;
     if args.json {
         return output::json(&plan);
     }
@@ -57,7 +58,7 @@ fn print_grid(settings: &Settings, stages: usize, steps: usize) -> Result<(), Fa
 }
 
 /// A plan needs no device: where none is named the stages have none.
-fn placement(settings: &Settings) -> Result<(Placement, u64), Failure> {
+fn placement(settings: &Settings) -> Result<(Placement, Vec<CountingExecutor>), Failure> {
     if settings.devices.is_empty() {
         let stages = settings.stages_asked()?.unwrap_or(1);
         let unnamed = vec!["-"; stages];
@@ -66,11 +67,11 @@ fn placement(settings: &Settings) -> Result<(Placement, u64), Failure> {
         } else {
             Placement::by_hand(&settings.model, &unnamed, &settings.cuts)?
         };
-        return Ok((placement, UNNAMED_BUFFER_BYTES));
+        let devices = vec![CountingExecutor::unnamed(UNNAMED_BUFFER_BYTES); placement.stages.len()];
+        return Ok((placement, devices));
     }
     let (placement, devices) = setup::placement(settings)?;
-    let smallest = devices.iter().map(|device| device.limits.buffer_bytes).min();
-    Ok((placement, smallest.unwrap_or(UNNAMED_BUFFER_BYTES)))
+    Ok((placement, devices.into_iter().map(CountingExecutor::new).collect()))
 }
 
 fn print(plan: &Plan, placement: &Placement) -> Result<(), Failure> {

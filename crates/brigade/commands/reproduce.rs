@@ -15,6 +15,7 @@ mod traffic;
 use std::path::PathBuf;
 
 use brigade::{DeviceInfo, Failure, Schedule, Status, choose};
+use brigade_devices::CountingExecutor;
 use serde::Serialize;
 
 use crate::output;
@@ -87,8 +88,9 @@ fn report(args: &Args) -> Result<Report, Failure> {
     let model = brigade::built_in(MODEL)?;
     let device = if args.quick { None } else { Some(device(args.device.as_deref())?) };
     let counted = device.as_ref().map(|device| Counted::run(&model, device, args.batch)).transpose()?;
-    let buffer_bytes = device.as_ref().map_or(runs::UNNAMED_BUFFER_BYTES, |device| device.limits.buffer_bytes);
-    let memory = Memory::new(&model, args.batch, buffer_bytes, counted.as_ref())?;
+    let unnamed = || CountingExecutor::unnamed(runs::UNNAMED_BUFFER_BYTES);
+    let counting = device.clone().map_or_else(unnamed, CountingExecutor::new);
+    let memory = Memory::new(&model, args.batch, &counting, counted.as_ref())?;
     let speedup =
         device.as_ref().filter(|_| args.rounds > 0).map(|device| Speedup::measure(device, args.rounds)).transpose()?;
     Ok(Report {

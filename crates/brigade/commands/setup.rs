@@ -7,7 +7,7 @@ pub(crate) fn placement(settings: &Settings) -> Result<(Placement, Vec<DeviceInf
     let devices = choose(&settings.devices, settings.stages_asked()?, settings.software)?;
     let placement = place(settings, &devices)?;
     check_slack(settings, placement.stages.len())?;
-    check_budget(settings, &placement)?;
+    check_budget(settings, &placement, &devices)?;
     Ok((placement, devices))
 }
 

@@ -13,11 +13,14 @@ const BACKENDS: [(wgpu::Backend, &str); 3] =
 
 /// Features that Brigade makes use of where they are.
 pub(crate) const USEFUL: [(Features, &str); 4] = [
-    (Features::TIMESTAMP_QUERY, "timestamps"),
+    (Features::TIMESTAMP_QUERY, TIMESTAMPS),
     (Features::SUBGROUP, "subgroups"),
     (Features::SHADER_F16, "f16"),
     (Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative-matrices"),
 ];
+
+/// What the feature is called that a device measures times with.
+pub(crate) const TIMESTAMPS: &str = "timestamps";
 
 /// Addresses on a bus start with this; others name a model, of which there may be several.
 const PCI: &str = "pci-";

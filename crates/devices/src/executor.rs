@@ -112,6 +112,18 @@ pub trait Executor: Send {
     /// Where a plan does not fit the device, a pipeline cannot be made, or there is no room.
     fn prepare(&mut self, program: &Program, depth: usize) -> Result<ProgramId, DeviceError>;
 
+    /// Provides upload slots of this many bytes, so that smaller programs prepared first do not get slots of their own.
+    ///
+    /// # Errors
+    /// Where there is no room.
+    fn reserve_uploads(&mut self, bytes: usize) -> Result<(), DeviceError>;
+
+    /// Whether a slot is free for the results of another program of `lane`. Where none is, submitting one allocates.
+    ///
+    /// # Errors
+    /// Where the device is lost.
+    fn has_room(&mut self, lane: usize) -> Result<bool, DeviceError>;
+
     /// A free upload slot to fill, at least as large as the program wants. Slots come from rings allocated by
     /// [`Executor::prepare`]; where all are in flight, this waits for the oldest submission.
     ///

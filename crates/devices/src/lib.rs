@@ -3,6 +3,7 @@
 mod adapters;
 mod check;
 mod convert;
+mod count;
 mod door;
 mod error;
 mod executor;
@@ -16,6 +17,7 @@ mod program;
 mod reference;
 mod selection;
 mod self_test;
+mod slots;
 mod sources;
 mod staging;
 mod trial;
@@ -23,6 +25,7 @@ mod tune;
 mod verify;
 
 pub use adapters::{find, list, unnamed};
+pub use count::CountingExecutor;
 pub use error::DeviceError;
 pub use executor::{Completion, Counts, Executor, Lap, LapKernel, ProgramId, Ticket};
 pub use info::{DeviceInfo, Identity, Kind};

@@ -71,6 +71,9 @@ pub struct Program {
     pub commands: Vec<Command>,
     /// What is copied to the download slot after the commands, back to back in this order.
     pub downloads: Vec<Slice>,
+    /// Programs of one lane share the slots that their results come back in, those of different lanes never do: results
+    /// of one kind that wait somewhere hold no slot that another kind needs.
+    pub lane: usize,
 }
 
 impl Program {

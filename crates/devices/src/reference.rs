@@ -174,6 +174,14 @@ impl Executor for ReferenceExecutor {
         Ok(ProgramId(self.programs.len() - 1))
     }
 
+    fn reserve_uploads(&mut self, _: usize) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn has_room(&mut self, _: usize) -> Result<bool, DeviceError> {
+        Ok(true)
+    }
+
     fn upload(&mut self, program: ProgramId) -> Result<Upload, DeviceError> {
         Ok(Upload::host(self.program(program)?.upload_bytes()))
     }

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use brigade_kernels::{Limits, Operation, Pass, Plan, PlanError, Problem, Variant};
 
+use crate::DeviceError;
+use crate::program::Run;
+
 type Key = (&'static str, Pass);
 
 /// What a choice among variants is made for: all that a kernel's speed depends on besides the device.
@@ -53,6 +56,18 @@ pub(crate) enum NoChoice {
     Plan(PlanError),
     /// No variant was left to plan; what became of each.
     NoneLeft(String),
+}
+
+impl NoChoice {
+    /// As the error of preparing `run` in `program` on `device`.
+    pub(crate) fn error(self, device: &str, program: &str, run: &Run) -> DeviceError {
+        let (device, program) = (device.to_owned(), program.to_owned());
+        let (operation, pass) = (run.operation.name(), run.pass.name());
+        match self {
+            Self::Plan(source) => DeviceError::Plan { device, program, operation, pass, source: source.into() },
+            Self::NoneLeft(reasons) => DeviceError::NoVariant { device, program, operation, pass, reasons },
+        }
+    }
 }
 
 impl Selection {

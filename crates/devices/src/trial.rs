@@ -128,6 +128,7 @@ fn run_once(
     }
     let run = Run { operation: case.operation.clone(), pass, problem: case.problem, tensors };
     let program = Program {
+        lane: 0,
         label: format!("self-test of {}/{pass}", case.operation.name()),
         uploads: Vec::new(),
         commands: vec![Command::Run(run)],

@@ -30,6 +30,11 @@ pub fn microbatches(samples: usize, microbatches: usize) -> Vec<Range<usize>> {
         .collect()
 }
 
+/// Samples of each step where `samples` samples go in steps of `batch`, the last one smaller where they do not divide.
+pub(crate) fn step_sizes(samples: usize, batch: usize) -> Vec<usize> {
+    (0..samples).step_by(batch).map(|start| batch.min(samples - start)).collect()
+}
+
 /// The messages of one step: inputs for the first stage and labels for the last, a pair for each microbatch.
 /// `first_microbatch` counts within the segment, `first_sample` within the run.
 pub(crate) fn messages(

@@ -16,7 +16,7 @@ use brigade_kernels::{Operation, ops};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::batch::{Batches, microbatches};
+use crate::batch::{Batches, microbatches, step_sizes};
 use crate::feeder::{Feeder, StepCounter, panic_message, prefer_data_error};
 use crate::link::{Feed, join};
 use crate::model::Sequential;
@@ -256,7 +256,7 @@ impl Pipeline {
         batches: Batches<'_>,
         on_step: &mut dyn FnMut(usize, Metrics) -> ControlFlow<()>,
     ) -> Result<StretchReport, PipelineError> {
-        let sizes = self.step_sizes(stretch.samples);
+        let sizes = step_sizes(stretch.samples, self.options.batch);
         let segment = Segment {
             steps: sizes.iter().map(|&samples| samples.min(self.options.microbatches)).collect(),
             first_step: stretch.first_step,
@@ -293,7 +293,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::train`].
     pub fn evaluate(&mut self, samples: usize, batches: Batches<'_>) -> Result<Metrics, PipelineError> {
-        let sizes = self.step_sizes(samples);
+        let sizes = step_sizes(samples, self.options.batch);
         let microbatches = sizes.iter().map(|&samples| samples.min(self.options.microbatches)).sum();
         self.order(&Order::Evaluate { microbatches })?;
         let mut total = Metrics::default();
@@ -364,11 +364,6 @@ impl Pipeline {
     }
 
     /// Samples of each step over `samples` samples.
-    fn step_sizes(&self, samples: usize) -> Vec<usize> {
-        let batch = self.options.batch;
-        (0..samples).step_by(batch).map(|start| batch.min(samples - start)).collect()
-    }
-
     fn order(&self, order: &Order) -> Result<(), PipelineError> {
         if self.ended {
             return Err(PipelineError::Ended);
@@ -484,34 +479,39 @@ fn build_stages(
     options: &PipelineOptions,
 ) -> Result<Vec<Stage>, PipelineError> {
     let loss = loss()?;
-    let count = stages.len();
-    let samples = microbatches(options.batch, options.microbatches).first().map_or(0, ExactSizeIterator::len);
-    stages
-        .into_iter()
-        .enumerate()
-        .map(|(index, (range, executor))| {
-            let capacity =
-                |link: usize| if link + 1 < count { schedule.capacity(link, options.microbatches) } else { 0 };
-            let held_by_links = capacity(index).max(index.checked_sub(1).map_or(0, capacity));
-            let plan = StagePlan::new(&options.staleness, schedule, index, options.microbatches)?;
-            let stage = StageOptions {
-                index,
-                last: index + 1 == count,
-                sets: schedule.activation_sets(index, options.microbatches),
-                splits: schedule.kind.splits(),
-                samples,
-                // One being computed, those in the link, and the one that the receiver is copying. Where the device
-                // runs two of one kind in a row, as it does while the pipeline fills, the ring grows once.
-                depth: held_by_links + 2,
-                seed: options.seed,
-                loss_scale: options.loss_scale,
-                loss: Arc::clone(&loss),
-                updates: Some(Updates::new(options.optimiser, &plan)?),
-                plan,
-            };
-            Stage::new(model, range, executor, &stage)
-        })
-        .collect()
+    let built = stages.into_iter().enumerate().map(|(index, (range, executor))| {
+        let stage = stage_options(index, schedule, options, &loss)?;
+        Stage::new(model, range, executor, &stage)
+    });
+    built.collect()
+}
+
+/// What a stage is built with besides its layers.
+pub(crate) fn stage_options(
+    index: usize,
+    schedule: &Schedule,
+    options: &PipelineOptions,
+    loss: &Arc<dyn Operation>,
+) -> Result<StageOptions, PipelineError> {
+    let PipelineOptions { batch, microbatches: count, seed, loss_scale, .. } = *options;
+    let capacity = |link: usize| if link + 1 < schedule.stages { schedule.capacity(link, count) } else { 0 };
+    // Those in the link, one that the receiver is copying, and one being computed. Where none is free the worker sends on
+    // what it has in flight before it computes more, and then one is.
+    let depth = |link: Option<usize>| link.map_or(0, capacity) + 2;
+    let plan = StagePlan::new(&options.staleness, schedule, index, count)?;
+    Ok(StageOptions {
+        index,
+        last: index + 1 == schedule.stages,
+        sets: schedule.activation_sets(index, count),
+        splits: schedule.kind.splits(),
+        samples: microbatches(batch, count).first().map_or(0, ExactSizeIterator::len),
+        depths: [2, depth(Some(index)), depth(index.checked_sub(1))],
+        seed,
+        loss_scale,
+        loss: Arc::clone(loss),
+        updates: Some(Updates::new(options.optimiser, &plan)?),
+        plan,
+    })
 }
 
 fn spawn(worker: Worker, tell: std::sync::mpsc::Sender<Event>) -> Result<WorkerHandle, PipelineError> {

@@ -2,17 +2,19 @@
 
 use std::ops::Range;
 
-use brigade_devices::Purpose;
+use brigade_devices::{CountingExecutor, Ledger, Purpose};
 use brigade_kernels::ShapeError;
 use serde::Serialize;
 
-use crate::PipelineError;
-use crate::batch::microbatches;
+use crate::batch::step_sizes;
 use crate::model::Sequential;
+use crate::pipeline::{loss, stage_options};
 use crate::placement::layer_costs;
 use crate::schedule::{Kind, Schedule};
-use crate::stage::layout::{CopyNeeds, Extent, Layout};
+use crate::stage::Stage;
+use crate::stage::foresight::Foreseen;
 use crate::staleness::StalenessOptions;
+use crate::{Optimiser, PipelineError, PipelineOptions};
 
 /// The plan of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -73,7 +75,7 @@ pub struct LayerPlan {
     pub flops: u64,
 }
 
-/// Bytes of memory of a stage, without staging and scratch memory.
+/// Bytes of memory of a stage: what the ledger of its device will hold, see [`Plan::new`].
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MemoryPlan {
     /// Parameters.
@@ -88,7 +90,11 @@ pub struct MemoryPlan {
     pub activations: u64,
     /// Gradients of activations.
     pub activation_gradients: u64,
-    /// Labels, metrics, scalars.
+    /// Slots that data and messages are copied through.
+    pub staging: u64,
+    /// Scratch memory of kernels.
+    pub workspace: u64,
+    /// Labels, metrics, scalars, uniforms.
     pub small: u64,
     /// The sum.
     pub total: u64,
@@ -118,22 +124,40 @@ pub struct PlanOptions {
     pub microbatches: usize,
     /// What is done about staleness.
     pub staleness: StalenessOptions,
-    /// Largest buffer of the devices in bytes.
-    pub buffer_bytes: u64,
+    /// How long the run is, where that is known. Else it is taken for one of many epochs of whole steps.
+    pub run: Option<RunLength>,
+}
+
+/// How long a run is.
+#[derive(Debug, Clone, Copy)]
+pub struct RunLength {
+    /// Epochs, those of a synchronous finish included.
+    pub epochs: usize,
+    /// Samples of an epoch; the last step may be smaller than the others.
+    pub training: usize,
+    /// Samples of an evaluation.
+    pub evaluated: usize,
 }
 
 impl Plan {
-    /// Adds up what each stage will need.
+    /// Adds up what each stage will need on the device that its executor counts for. The memory is what the device's
+    /// ledger holds at the end of such a run to the byte, where kernels are chosen as the executor's selection says.
     ///
     /// # Errors
-    /// Where sizes cannot be indexed, or the weight policy is not possible.
-    pub fn new(model: &Sequential, ranges: &[Range<usize>], options: PlanOptions) -> Result<Self, PipelineError> {
+    /// Where sizes cannot be indexed, a stage does not fit a buffer, or the weight policy is not possible.
+    pub fn new(
+        model: &Sequential,
+        ranges: &[Range<usize>],
+        options: PlanOptions,
+        devices: &[CountingExecutor],
+    ) -> Result<Self, PipelineError> {
         let schedule = Schedule::new(options.schedule, ranges.len());
         let costs: Vec<u64> = layer_costs(model)?.iter().map(|cost| cost * options.batch as u64).collect();
         let flops: u64 = costs.iter().sum();
         let planner = Planner { model, schedule, options, costs: &costs, flops };
+        let stages = ranges.iter().zip(devices).enumerate();
         let stages: Vec<StagePlan> =
-            ranges.iter().enumerate().map(|(stage, range)| planner.stage(stage, range)).collect::<Result<_, _>>()?;
+            stages.map(|(stage, (range, device))| planner.stage(stage, range, device)).collect::<Result<_, _>>()?;
         let slowest = stages.iter().map(|stage| stage.flops).max().unwrap_or(0);
         Ok(Self {
             model: model.name.clone(),
@@ -154,12 +178,34 @@ impl MemoryPlan {
     /// [`crate::DataParallel`]. `samples` is its share of the batch.
     ///
     /// # Errors
+    /// Where sizes cannot be indexed, or the model does not fit a buffer.
+    pub fn replica(model: &Sequential, samples: usize, device: CountingExecutor) -> Result<Self, PipelineError> {
+        crate::data_parallel::foreseen(model, samples, device).map(|ledger| Self::of(&ledger))
+    }
+
+    /// What the host needs that replicas of the model share.
+    ///
+    /// # Errors
     /// Where sizes cannot be indexed.
-    pub fn replica(model: &Sequential, samples: usize, buffer_bytes: u64) -> Result<Self, ShapeError> {
-        let buffer_elements = usize::try_from(buffer_bytes / 4).unwrap_or(usize::MAX);
-        let copies = CopyNeeds::default();
-        let extent = Extent { samples, sets: 1, buffer_elements, last: true, updates: false, splits: false, copies };
-        Ok(memory(&Layout::new(model, 0..model.layers.len(), extent)?))
+    pub fn shared_host(model: &Sequential) -> Result<Self, PipelineError> {
+        crate::data_parallel::foreseen_host(model).map(|ledger| Self::of(&ledger))
+    }
+
+    /// From the contents of a ledger.
+    fn of(ledger: &Ledger) -> Self {
+        let bytes = |purpose| ledger.bytes(purpose);
+        Self {
+            weights: bytes(Purpose::Weights),
+            gradients: bytes(Purpose::Gradients),
+            optimiser: bytes(Purpose::Optimiser),
+            weight_versions: bytes(Purpose::WeightVersions),
+            activations: bytes(Purpose::Activations),
+            activation_gradients: bytes(Purpose::ActivationGradients),
+            staging: bytes(Purpose::Staging),
+            workspace: bytes(Purpose::Workspace),
+            small: bytes(Purpose::Small),
+            total: ledger.live_bytes(),
+        }
     }
 }
 
@@ -172,20 +218,10 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn stage(&self, stage: usize, range: &Range<usize>) -> Result<StagePlan, PipelineError> {
-        let PlanOptions { batch, microbatches: count, buffer_bytes, .. } = self.options;
-        let sets = self.schedule.activation_sets(stage, count);
-        let plan = crate::staleness::StagePlan::new(&self.options.staleness, &self.schedule, stage, count)?;
-        let extent = Extent {
-            samples: microbatches(batch, count).first().map_or(0, ExactSizeIterator::len),
-            sets,
-            buffer_elements: usize::try_from(buffer_bytes / 4).unwrap_or(usize::MAX),
-            last: stage + 1 == self.schedule.stages,
-            splits: self.schedule.kind.splits(),
-            updates: true,
-            copies: CopyNeeds::of(&plan),
-        };
-        let layout = Layout::new(self.model, range.clone(), extent)?;
+    fn stage(&self, stage: usize, range: &Range<usize>, device: &CountingExecutor) -> Result<StagePlan, PipelineError> {
+        let options = stage_options(stage, &self.schedule, &self.pipeline(), &loss()?)?;
+        let mut counted = Stage::allocated(self.model, range.clone(), Box::new(device.clone()), &options)?;
+        counted.foresee_run(&self.run(&counted))?;
         let layers: Vec<LayerPlan> = range.clone().map(|index| self.layer(index)).collect();
         let flops = self.costs[range.clone()].iter().sum::<u64>();
         Ok(StagePlan {
@@ -194,10 +230,45 @@ impl Planner<'_> {
             layers,
             flops,
             share: flops as f64 / self.flops.max(1) as f64,
-            activation_sets: sets,
-            staleness: plan.staleness,
-            memory: memory(&layout),
+            activation_sets: options.sets,
+            staleness: options.plan.staleness,
+            memory: MemoryPlan::of(counted.executor().ledger()),
         })
+    }
+
+    /// As a pipeline is told; what says nothing about memory is as it may be.
+    fn pipeline(&self) -> PipelineOptions {
+        PipelineOptions {
+            schedule: self.options.schedule,
+            batch: self.options.batch,
+            microbatches: self.options.microbatches,
+            seed: 0,
+            optimiser: Optimiser { momentum: 0.0, weight_decay: 0.0, nesterov: false },
+            loss_scale: 1.0,
+            staleness: self.options.staleness,
+            record: false,
+            link_checksums: false,
+        }
+    }
+
+    fn run(&self, stage: &Stage) -> Foreseen {
+        let PlanOptions { batch, microbatches, staleness, run, .. } = self.options;
+        let finish = staleness.corrections.synchronous_finish.unwrap_or(0);
+        let (epochs, steps, evaluated) = match run {
+            Some(RunLength { epochs, training, evaluated }) => {
+                (epochs, step_sizes(training, batch), step_sizes(evaluated, batch))
+            }
+            None => (usize::MAX, vec![batch; stage.steps_of_a_round(microbatches)], vec![batch]),
+        };
+        let synchronous = finish.min(epochs) > 0;
+        Foreseen {
+            schedule: self.schedule,
+            microbatches,
+            epochs: epochs.saturating_sub(finish),
+            steps,
+            evaluated,
+            synchronous,
+        }
     }
 
     fn layer(&self, index: usize) -> LayerPlan {
@@ -219,19 +290,4 @@ impl Planner<'_> {
         })
         .collect()
     }
-}
-
-fn memory(layout: &Layout) -> MemoryPlan {
-    let [weights, gradients, optimiser, weight_versions, activations, activation_gradients, small] = [
-        Purpose::Weights,
-        Purpose::Gradients,
-        Purpose::Optimiser,
-        Purpose::WeightVersions,
-        Purpose::Activations,
-        Purpose::ActivationGradients,
-        Purpose::Small,
-    ]
-    .map(|purpose| layout.bytes(purpose));
-    let total = weights + gradients + optimiser + weight_versions + activations + activation_gradients + small;
-    MemoryPlan { weights, gradients, optimiser, weight_versions, activations, activation_gradients, small, total }
 }

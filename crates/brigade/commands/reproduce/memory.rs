@@ -1,8 +1,9 @@
 //! Bytes of device memory: pipeline against replicas, planned and by ledger.
 
 use brigade::{Failure, Placement, Schedule, Sequential};
+use brigade_devices::CountingExecutor;
 use brigade_pipeline::DataParallelReport;
-use brigade_pipeline::plan::{MemoryPlan, Plan, PlanOptions};
+use brigade_pipeline::plan::{MemoryPlan, Plan, PlanOptions, RunLength};
 use brigade_pipeline::staleness::StalenessOptions;
 use serde::Serialize;
 
@@ -15,8 +16,7 @@ pub(super) struct Memory {
     batch: usize,
     /// Absent with `--quick`.
     pub(super) counted: Option<CountedMemory>,
-    /// Weights, gradients, optimiser state, activations and their gradients of every batch. Staging, scratch memory
-    /// and uniforms are the executor's, and only in the ledger.
+    /// Every byte of a step of every batch, as the ledgers would have it.
     pub(super) planned: Vec<Row>,
 }
 
@@ -57,10 +57,10 @@ impl Memory {
     pub(super) fn new(
         model: &Sequential,
         batch: usize,
-        buffer_bytes: u64,
+        device: &CountingExecutor,
         counted: Option<&Counted>,
     ) -> Result<Self, Failure> {
-        let planned = BATCHES.iter().map(|&batch| row(model, batch, buffer_bytes)).collect::<Result<_, _>>()?;
+        let planned = BATCHES.iter().map(|&batch| row(model, batch, device)).collect::<Result<_, _>>()?;
         Ok(Self { batch, counted: counted.map(CountedMemory::of), planned })
     }
 
@@ -95,22 +95,25 @@ impl CountedMemory {
     }
 }
 
-fn row(model: &Sequential, batch: usize, buffer_bytes: u64) -> Result<Row, Failure> {
-    let sizes = |error| Failure::usage(format!("the plan: {error}"));
+fn row(model: &Sequential, batch: usize, device: &CountingExecutor) -> Result<Row, Failure> {
     let ranges: Vec<_> =
         Placement::by_hand(model, &["-"; WORKERS], &CUTS)?.stages.into_iter().map(|(_, range)| range).collect();
     let pipeline = |schedule| {
-        let options =
-            PlanOptions { schedule, batch, microbatches: 1, staleness: StalenessOptions::default(), buffer_bytes };
-        let plan = Plan::new(model, &ranges, options)?;
+        let options = PlanOptions {
+            schedule,
+            batch,
+            microbatches: 1,
+            staleness: StalenessOptions::default(),
+            run: Some(RunLength { epochs: 1, training: batch, evaluated: 0 }),
+        };
+        let plan = Plan::new(model, &ranges, options, &vec![device.clone(); WORKERS])?;
         Ok::<u64, Failure>(plan.stages.iter().map(|stage| stage.memory.total).sum())
     };
-    let replica = MemoryPlan::replica(model, batch, buffer_bytes).map_err(sizes)?;
-    // Weights and momentum on the host.
-    let host = 2 * replica.weights;
+    let replica = MemoryPlan::replica(model, batch, device.clone())?;
+    let host = MemoryPlan::shared_host(model)?;
     Ok(Row {
         batch,
-        shared_bus: WORKERS as u64 * replica.total + host,
+        shared_bus: WORKERS as u64 * replica.total + host.total,
         layer_block_wise: pipeline(SCHEDULES[0])?,
         one_f_one_b_async: pipeline(SCHEDULES[1])?,
     })

@@ -12,7 +12,7 @@ pub(super) fn html(report: &Report) -> String {
             "Megabytes moved in a step, by formula; the JSON document beside this page has what was counted.",
         ),
         lines(&traffic(&report.traffic.rows), "batch", "MB a step"),
-        heading("Memory", "Megabytes planned for all devices together, staging and scratch memory left out."),
+        heading("Memory", "Megabytes planned for all devices together."),
         lines(&planned(report), "batch", "MB"),
     ];
     if let Some(counted) = &report.memory.counted {

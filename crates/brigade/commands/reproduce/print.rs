@@ -46,7 +46,7 @@ fn traffic(report: &Report) -> Result<(), Failure> {
 }
 
 fn memory(report: &Report) -> Result<(), Failure> {
-    line("\nMB of memory, planned (staging and scratch memory left out)")?;
+    line("\nMB of memory, planned")?;
     line("batch  shared bus  layer-block-wise  1f1b-async")?;
     for row in &report.memory.planned {
         line(format!(

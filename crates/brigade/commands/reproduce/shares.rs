@@ -1,6 +1,7 @@
 //! The share of each stage in the work under several partitions, and how much faster than one stage it can make four.
 
 use brigade::{Failure, Placement, Schedule, Sequential};
+use brigade_devices::CountingExecutor;
 use brigade_pipeline::plan::{Plan, PlanOptions};
 use brigade_pipeline::staleness::StalenessOptions;
 use serde::Serialize;
@@ -45,9 +46,10 @@ fn partition(
         batch,
         microbatches: 1,
         staleness: StalenessOptions::default(),
-        buffer_bytes: UNNAMED_BUFFER_BYTES,
+        run: None,
     };
-    let plan = Plan::new(model, &ranges, options)?;
+    let devices = vec![CountingExecutor::unnamed(UNNAMED_BUFFER_BYTES); ranges.len()];
+    let plan = Plan::new(model, &ranges, options, &devices)?;
     Ok(Partition {
         name,
         cuts: ranges.iter().skip(1).map(|range| model.layers[range.start - 1].name.clone()).collect(),

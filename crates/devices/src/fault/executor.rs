@@ -118,6 +118,16 @@ impl Executor for Faulty {
         self.inner.prepare(program, depth)
     }
 
+    fn reserve_uploads(&mut self, bytes: usize) -> Result<(), DeviceError> {
+        self.answer("reserve_uploads")?;
+        self.inner.reserve_uploads(bytes)
+    }
+
+    fn has_room(&mut self, lane: usize) -> Result<bool, DeviceError> {
+        self.answer("has_room")?;
+        self.inner.has_room(lane)
+    }
+
     fn upload(&mut self, program: ProgramId) -> Result<Upload, DeviceError> {
         self.meet("upload")?;
         self.inner.upload(program)

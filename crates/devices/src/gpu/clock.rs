@@ -6,13 +6,8 @@ use wgpu::{BufferUsages, ComputePassTimestampWrites, Features};
 
 use super::device::Gpu;
 use super::prepare::{PassSegment, Segment};
+use crate::slots::{AROUND, STAMP_BYTES};
 use crate::{DeviceError, Lap, LapKernel, OpenOptions, Purpose};
-
-/// Bytes of one timestamp.
-const STAMP_BYTES: u64 = 8;
-
-/// Timestamps of a submission that is not profiled: before the first compute pass and after the last.
-const AROUND: u32 = 2;
 
 /// Most queries that one set may have.
 const MOST: u32 = wgpu::QUERY_SET_MAX_QUERIES;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use wgpu::{BufferUsages, ErrorFilter, PollError, PollType, SubmissionIndex};
 
 use super::health::Health;
+use crate::slots::buffer_bytes;
 use crate::{DeviceError, DeviceInfo, Ledger, OpenOptions, Purpose};
 
 /// Between two looks at whether the device is lost.
@@ -75,7 +76,7 @@ impl Gpu {
         mapped_at_creation: bool,
     ) -> Result<wgpu::Buffer, DeviceError> {
         self.check()?;
-        let size = bytes.max(16).next_multiple_of(16);
+        let size = buffer_bytes(bytes);
         if size > self.info.limits.buffer_bytes {
             return Err(DeviceError::Limit {
                 device: self.name(),

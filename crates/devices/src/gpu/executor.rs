@@ -13,6 +13,7 @@ use super::rings::Rings;
 use super::submit::Flight;
 use crate::check::inside;
 use crate::program::{BufferId, Program, Slice};
+use crate::slots::{UPLOADS, Way};
 use crate::{
     Completion, DeviceError, DeviceInfo, Executor, Ledger, OpenOptions, ProgramId, Purpose, Selection, Ticket, Upload,
 };
@@ -110,6 +111,15 @@ impl Executor for GpuExecutor {
         Ok(ProgramId(self.programs.len() - 1))
     }
 
+    fn reserve_uploads(&mut self, bytes: usize) -> Result<(), DeviceError> {
+        self.rings.provide(&mut self.gpu, Way::Up, bytes as u64, UPLOADS).map(drop)
+    }
+
+    fn has_room(&mut self, lane: usize) -> Result<bool, DeviceError> {
+        self.gpu.check()?;
+        Ok(self.rings.have_room(lane))
+    }
+
     fn upload(&mut self, program: ProgramId) -> Result<Upload, DeviceError> {
         self.lend_upload(program)
     }
@@ -138,6 +148,7 @@ impl Executor for GpuExecutor {
         {
             self.gpu.release(uniforms, Purpose::Small);
         }
+        self.clear_away();
     }
 
     fn ledger(&self) -> &Ledger {

@@ -10,18 +10,10 @@ use super::clock::{Detail, Stamps};
 use super::device::Gpu;
 use super::executor::{GpuExecutor, Scratch};
 use super::pipelines::Key;
-use super::rings::Way;
 use crate::check::check;
-use crate::program::{Command, Program, Run, Slice};
-use crate::selection::NoChoice;
+use crate::program::{Command, Program, Slice};
+use crate::slots::{UNIFORM_ALIGNMENT, UPLOADS, Way, returned_bytes, uniforms};
 use crate::{Counts, DeviceError, LapKernel, Purpose};
-
-/// Uniforms start at multiples of this: the strictest alignment among adapters.
-const UNIFORM_ALIGNMENT: u64 = 256;
-
-/// Upload slots of a ring: one that the device reads, and one that is filled meanwhile. Its own submission sets a slot
-/// free, so that more would only be memory.
-const UPLOADS: usize = 2;
 
 /// A copy between a staging slot and a buffer.
 pub(super) struct Move {
@@ -112,13 +104,13 @@ impl GpuExecutor {
             None => Stamps::default(),
         };
         let (upload_bytes, download_bytes) = (program.upload_bytes() as u64, program.download_bytes() as u64);
-        let back = download_bytes.next_multiple_of(8) + stamps.bytes();
+        let back = returned_bytes(download_bytes, stamps.bytes());
         let mut ring = |way, bytes, depth| match bytes {
             0 => Ok(None),
             _ => self.rings.provide(&mut self.gpu, way, bytes, depth).map(Some),
         };
         let upload_ring = ring(Way::Up, upload_bytes, depth.min(UPLOADS))?;
-        let download_ring = ring(Way::Down, back, depth)?;
+        let download_ring = ring(Way::Down { lane: program.lane }, back, depth)?;
         Ok(Prepared {
             label: program.label.as_str().into(),
             uploads: self.moves(&program.uploads)?,
@@ -145,7 +137,7 @@ impl GpuExecutor {
                 continue;
             };
             let chosen = self.selection.plan(run.operation.as_ref(), run.pass, run.problem, &self.gpu.info.limits);
-            let (variant, plan) = chosen.map_err(|reason| self.no_choice(program, run, reason))?;
+            let (variant, plan) = chosen.map_err(|reason| reason.error(&self.gpu.info.name, &program.label, run))?;
             tracing::trace!(program.label, kernel = run.operation.name(), pass = %run.pass, variant = variant.name);
             workspace = workspace.max(plan.workspace);
             planned.push(Planned { variant: variant.name, dispatches: plan.dispatches });
@@ -154,12 +146,14 @@ impl GpuExecutor {
         Ok(planned)
     }
 
-    fn no_choice(&self, program: &Program, run: &Run, reason: NoChoice) -> DeviceError {
-        let (device, program) = (self.gpu.name(), program.label.clone());
-        let (operation, pass) = (run.operation.name(), run.pass.name());
-        match reason {
-            NoChoice::Plan(source) => DeviceError::Plan { device, program, operation, pass, source: source.into() },
-            NoChoice::NoneLeft(reasons) => DeviceError::NoVariant { device, program, operation, pass, reasons },
+    /// Lets go of what only programs need, where none is left.
+    pub(super) fn clear_away(&mut self) {
+        if !self.programs.iter().all(Option::is_none) || !self.flights.is_empty() {
+            return;
+        }
+        self.rings.clear(&mut self.gpu);
+        if let Some(scratch) = self.scratch.buffer.take() {
+            self.gpu.release(&scratch, Purpose::Workspace);
         }
     }
 
@@ -180,11 +174,7 @@ impl GpuExecutor {
         &mut self,
         dispatches: impl Iterator<Item = &'a Dispatch>,
     ) -> Result<Option<wgpu::Buffer>, DeviceError> {
-        let mut bytes = Vec::new();
-        for dispatch in dispatches.filter(|dispatch| !dispatch.uniform.is_empty()) {
-            bytes.extend_from_slice(&dispatch.uniform);
-            bytes.resize(bytes.len().next_multiple_of(UNIFORM_ALIGNMENT as usize), 0);
-        }
+        let bytes = uniforms(dispatches);
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -213,7 +203,7 @@ impl GpuExecutor {
                         let bytes = dispatch.uniform.len() as u64;
                         let uniform = uniforms.map(|buffer| Part { buffer: buffer.clone(), offset, bytes });
                         steps.push(self.step(&program.label, run, dispatch, uniform.filter(|part| part.bytes > 0))?);
-                        offset = (offset + bytes).next_multiple_of(UNIFORM_ALIGNMENT);
+                        offset = (offset + bytes).next_multiple_of(UNIFORM_ALIGNMENT as u64);
                     }
                     if let Some(last) = steps.last_mut() {
                         last.ends = Some(LapKernel { operation: run.operation.name(), pass: run.pass, variant });

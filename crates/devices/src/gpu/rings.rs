@@ -8,33 +8,22 @@ use std::time::Duration;
 use wgpu::{BufferUsages, MapMode, SubmissionIndex};
 
 use super::device::Gpu;
+use crate::slots::{Slots, Way};
 use crate::staging::Home;
 use crate::{DeviceError, Purpose};
-
-/// Smaller slots are not worth a ring of their own.
-const SMALLEST: u64 = 16 << 10;
-
-/// The direction of a ring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Host to device.
-    Up,
-    /// Device to host.
-    Down,
-}
 
 impl Way {
     const fn usage(self) -> BufferUsages {
         match self {
             Self::Up => BufferUsages::MAP_WRITE.union(BufferUsages::COPY_SRC),
-            Self::Down => BufferUsages::MAP_READ.union(BufferUsages::COPY_DST),
+            Self::Down { .. } => BufferUsages::MAP_READ.union(BufferUsages::COPY_DST),
         }
     }
 
     const fn mode(self) -> MapMode {
         match self {
             Self::Up => MapMode::Write,
-            Self::Down => MapMode::Read,
+            Self::Down { .. } => MapMode::Read,
         }
     }
 }
@@ -70,35 +59,42 @@ struct Slot {
 
 /// Slots of one size and direction.
 pub(super) struct Ring {
-    way: Way,
-    bytes: u64,
+    of: Slots,
     slots: Vec<Slot>,
     launches: u64,
     home: Sender<usize>,
     returned: Receiver<usize>,
 }
 
-/// All rings of a device. A ring serves every program whose slot is at least half as large as the ring's.
+/// All rings of a device.
 #[derive(Default)]
 pub(super) struct Rings(Vec<Ring>);
 
 impl Rings {
     /// The ring for slots of `bytes`, with at least `depth` of them.
     pub(super) fn provide(&mut self, gpu: &mut Gpu, way: Way, bytes: u64, depth: usize) -> Result<usize, DeviceError> {
-        let bytes = bytes.max(SMALLEST).next_multiple_of(256);
-        let fits = |ring: &Ring| ring.way == way && (bytes..=2 * bytes).contains(&ring.bytes);
-        let index = match (0..self.0.len()).filter(|&i| fits(&self.0[i])).min_by_key(|&i| self.0[i].bytes) {
-            Some(index) => index,
-            None => {
-                let (home, returned) = channel();
-                self.0.push(Ring { way, bytes, slots: Vec::new(), launches: 0, home, returned });
-                self.0.len() - 1
-            }
-        };
+        let wanted = Slots::new(way, bytes);
+        let index = wanted.among(self.0.iter().map(|ring| ring.of)).unwrap_or_else(|| {
+            let (home, returned) = channel();
+            self.0.push(Ring { of: wanted, slots: Vec::new(), launches: 0, home, returned });
+            self.0.len() - 1
+        });
         while self.0[index].slots.len() < depth.max(1) {
             self.0[index].grow(gpu)?;
         }
         Ok(index)
+    }
+
+    /// Whether every ring for what comes back in a lane has a free slot.
+    pub(super) fn have_room(&mut self, lane: usize) -> bool {
+        self.0.iter_mut().filter(|ring| ring.of.way == Way::Down { lane }).all(Ring::has_room)
+    }
+
+    /// Lets go of all rings. What is still held of them is valid, and comes home to nobody.
+    pub(super) fn clear(&mut self, gpu: &mut Gpu) {
+        for slot in self.0.drain(..).flat_map(|ring| ring.slots) {
+            gpu.release(&slot.buffer, Purpose::Staging);
+        }
     }
 
     pub(super) fn get_mut(&mut self, ring: usize) -> Option<&mut Ring> {
@@ -108,8 +104,8 @@ impl Rings {
 
 impl Ring {
     fn grow(&mut self, gpu: &mut Gpu) -> Result<usize, DeviceError> {
-        let up = self.way == Way::Up;
-        let buffer = gpu.buffer(self.bytes, Purpose::Staging, self.way.usage(), up)?;
+        let Slots { way, bytes } = self.of;
+        let buffer = gpu.buffer(bytes, Purpose::Staging, way.usage(), way == Way::Up)?;
         self.slots.push(Slot { buffer, mapping: Arc::new(AtomicU8::new(mapping::DONE)), round: Round::Free });
         Ok(self.slots.len() - 1)
     }
@@ -119,13 +115,18 @@ impl Ring {
         while let Ok(slot) = self.returned.try_recv() {
             self.retire(slot);
         }
-        if self.way == Way::Up {
+        if self.of.way == Way::Up {
             for slot in &mut self.slots {
                 if matches!(slot.round, Round::Flying { .. }) && slot.mapping.load(Ordering::Acquire) == mapping::DONE {
                     slot.round = Round::Free;
                 }
             }
         }
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.collect();
+        self.slots.iter().any(|slot| matches!(slot.round, Round::Free))
     }
 
     /// A free slot. Where the device has all upload slots, this waits for the oldest; where they are in other
@@ -147,7 +148,7 @@ impl Ring {
         let slot = match slot {
             Some(slot) => slot,
             None => {
-                tracing::debug!(device = gpu.info.name, bytes = self.bytes, "one more staging slot");
+                tracing::debug!(device = gpu.info.name, bytes = self.of.bytes, "one more staging slot");
                 self.grow(gpu)?
             }
         };
@@ -158,7 +159,7 @@ impl Ring {
     /// The submission of the upload slot that has been on the device for longest.
     fn oldest(&self) -> Option<SubmissionIndex> {
         let flying = self.slots.iter().filter_map(|slot| match &slot.round {
-            Round::Flying { index, order } if self.way == Way::Up => Some((order, index)),
+            Round::Flying { index, order } if self.of.way == Way::Up => Some((order, index)),
             _ => None,
         });
         flying.min_by_key(|(order, _)| **order).map(|(_, index)| index.clone())
@@ -174,12 +175,12 @@ impl Ring {
 
     /// Whether the slot is one of this ring's, lent, and of at least `bytes`.
     pub(super) fn holds(&self, slot: usize, bytes: u64) -> bool {
-        self.bytes >= bytes && self.slots.get(slot).is_some_and(|slot| matches!(slot.round, Round::Lent))
+        self.of.bytes >= bytes && self.slots.get(slot).is_some_and(|slot| matches!(slot.round, Round::Lent))
     }
 
     /// Asks for the slot to be mapped once `index`, which uses it, has finished.
     pub(super) fn launch(&mut self, slot: usize, index: SubmissionIndex) {
-        let mode = self.way.mode();
+        let mode = self.of.way.mode();
         self.launches += 1;
         let slot = &mut self.slots[slot];
         slot.mapping.store(mapping::PENDING, Ordering::Release);
@@ -206,7 +207,7 @@ impl Ring {
     /// Makes a slot free that nobody looks at any more.
     pub(super) fn retire(&mut self, slot: usize) {
         let Some(slot) = self.slots.get_mut(slot) else { return };
-        if self.way == Way::Down {
+        if self.of.way != Way::Up {
             slot.buffer.unmap();
         }
         slot.round = Round::Free;

@@ -9,6 +9,7 @@ use super::bind::Part;
 use super::clock::Clock;
 use super::executor::GpuExecutor;
 use super::prepare::{Prepared, Segment};
+use crate::slots::returned_bytes;
 use crate::staging::{Download, UploadMemory};
 use crate::{Completion, DeviceError, Lap, ProgramId, Ticket, Upload};
 
@@ -154,7 +155,7 @@ impl GpuExecutor {
         let stamps = self.programs.get(flight.program.0).and_then(Option::as_ref).map(|prepared| &prepared.stamps);
         let (device_time, laps) = match (&self.clock, stamps) {
             (Some(clock), Some(stamps)) if stamps.bytes() > 0 => {
-                let start = bytes.next_multiple_of(8);
+                let start = returned_bytes(bytes, 0);
                 clock.read(stamps, &view(start..start + stamps.bytes())?)
             }
             _ => (None, Vec::new()),
@@ -209,6 +210,6 @@ fn encode(
         encoder.copy_buffer_to_buffer(&part.buffer, part.buffer_offset, slot, part.slot_offset, part.bytes);
     }
     if let Some(clock) = clock {
-        clock.bring_back(encoder, &prepared.stamps, slot, prepared.download_bytes.next_multiple_of(8));
+        clock.bring_back(encoder, &prepared.stamps, slot, returned_bytes(prepared.download_bytes, 0));
     }
 }

@@ -2,8 +2,10 @@
 //! y = x · base^−β with base = k + α/size · Σ x² over `size` channels around each.
 //!
 //! # Shapes
-//! `x`, `y`, `dx`, `dy`, `saved`: N×C×H×W. `saved` is base. The window of channel c reaches from c − ⌊size/2⌋ to
-//! c + ⌊(size − 1)/2⌋, so one of even size has one more channel before than after; what is missing counts as zero.
+//! `x`, `y`, `dx`, `dy`: N×C×H×W. The window of channel c reaches from c − ⌊size/2⌋ to c + ⌊(size − 1)/2⌋, so one of even
+//! size has one more channel before than after; what is missing counts as zero.
+//!
+//! The backward pass computes base once more, into scratch memory: kept, it would be as large as x in every activation set.
 
 use std::ops::Range;
 
@@ -90,6 +92,19 @@ impl LocalResponseNorm {
         (self.size / 2, (self.size - 1) / 2)
     }
 
+    fn constants(&self, input: Shape) -> Vec<(&'static str, f64)> {
+        let (before, after) = self.reach();
+        vec![
+            ("C", input.c as f64),
+            ("PLANE", (input.h * input.w) as f64),
+            ("BEFORE", before as f64),
+            ("AFTER", after as f64),
+            ("ALPHA", self.alpha / self.size as f64),
+            ("BETA", self.beta),
+            ("K", self.k),
+        ]
+    }
+
     /// The channels that `before` and `after` reach from `channel`.
     fn window(channel: usize, before: usize, after: usize, channels: usize) -> Range<usize> {
         channel.saturating_sub(before)..(channel + after + 1).min(channels)
@@ -105,15 +120,10 @@ impl Operation for LocalResponseNorm {
         input.elements().map(|_| input)
     }
 
-    fn saved(&self, input: Shape) -> Result<usize, ShapeError> {
-        input.elements()
-    }
-
     fn tensors(&self, pass: Pass) -> Vec<Use> {
-        let read = [Use::read(Tensor::X), Use::read(Tensor::Saved), Use::read(Tensor::Dy)];
         match pass {
-            Pass::Forward => vec![Use::read(Tensor::X), Use::write(Tensor::Y), Use::write(Tensor::Saved)],
-            Pass::BackwardInput => read.into_iter().chain([Use::write(Tensor::Dx)]).collect(),
+            Pass::Forward => vec![Use::read(Tensor::X), Use::write(Tensor::Y)],
+            Pass::BackwardInput => vec![Use::read(Tensor::X), Use::read(Tensor::Dy), Use::write(Tensor::Dx)],
             Pass::BackwardWeight | Pass::Update => Vec::new(),
         }
     }
@@ -126,30 +136,29 @@ impl Operation for LocalResponseNorm {
         self.elements(Tensor::X, problem)?;
         let Problem { n, input } = problem;
         let sample = input.elements()?;
-        let cut: Vec<_> = self.tensors(pass).into_iter().map(|used| (used, sample)).collect();
-        let (before, after) = self.reach();
-        let constants = vec![
-            ("C", input.c as f64),
-            ("PLANE", (input.h * input.w) as f64),
-            ("BEFORE", before as f64),
-            ("AFTER", after as f64),
-            ("ALPHA", self.alpha / self.size as f64),
-            ("BETA", self.beta),
-            ("K", self.k),
-        ];
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants };
-        let items = Items { kernel, count: n, cut: &cut, whole: &[] };
+        let constants = self.constants(input);
         let uniform = |range: &Range<usize>| LocalResponseNormParams { elements: (range.len() * sample) as u32 };
-        let dispatches = items.dispatches(limits, |samples| (samples * sample).div_ceil(256), uniform)?;
-        Ok(Plan { dispatches, workspace: 0 })
+        let dispatches = |entry: &'static str, tensors: Vec<Use>| {
+            let kernel = Kernel { shader: &SHADER, entry, definitions: Vec::new(), constants: constants.clone() };
+            let cut: Vec<_> = tensors.into_iter().map(|used| (used, sample)).collect();
+            let items = Items { kernel, count: n, cut: &cut, whole: &[] };
+            items.dispatches(limits, |samples| (samples * sample).div_ceil(256), uniform)
+        };
+        let tensors = self.tensors(pass);
+        if pass != Pass::BackwardInput {
+            return Ok(Plan { dispatches: dispatches(pass.name(), tensors)?, workspace: 0 });
+        }
+        let bases = dispatches("bases", vec![Use::read(Tensor::X), Use::write(Tensor::Workspace)])?;
+        let gradients = dispatches(pass.name(), [tensors, vec![Use::read(Tensor::Workspace)]].concat())?;
+        Ok(Plan { dispatches: [bases, gradients].concat(), workspace: n * sample })
     }
 
     fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError> {
         let elements = self.elements(Tensor::X, problem)? as u64;
         let size = self.size.min(problem.input.c) as u64;
         Ok(match pass {
-            Pass::Forward => Work { flops: elements * (2 * size + 4), bytes: 4 * 3 * elements },
-            Pass::BackwardInput => Work { flops: elements * (5 * size + 6), bytes: 4 * 4 * elements },
+            Pass::Forward => Work { flops: elements * (2 * size + 4), bytes: 4 * 2 * elements },
+            Pass::BackwardInput => Work { flops: elements * (7 * size + 8), bytes: 4 * 6 * elements },
             Pass::BackwardWeight | Pass::Update => Work::default(),
         })
     }
@@ -167,25 +176,22 @@ impl Operation for LocalResponseNorm {
             let (own, rest) = (i / plane % input.c, i / sample * sample + i % plane);
             Self::window(own, before, after, input.c).map(move |c| rest + c * plane)
         };
+        let x = host.read(Tensor::X);
+        let base = |i| self.k + scale * neighbours(i, before, after).map(|j| x[j] * x[j]).sum::<f64>();
+        let bases: Vec<f64> = (0..x.len()).map(base).collect();
         match pass {
             Pass::Forward => {
-                let (mut y, mut saved) = (host.take(Tensor::Y), host.take(Tensor::Saved));
-                let x = host.read(Tensor::X);
-                for (i, (y, saved)) in y.iter_mut().zip(&mut saved).enumerate() {
-                    *saved = self.k + scale * neighbours(i, before, after).map(|j| x[j] * x[j]).sum::<f64>();
-                    *y = x[i] * saved.powf(-self.beta);
-                }
+                let y = x.iter().zip(&bases).map(|(x, base)| x * base.powf(-self.beta)).collect();
                 host.put(Tensor::Y, y);
-                host.put(Tensor::Saved, saved);
             }
             Pass::BackwardInput => {
-                let mut dx = host.take(Tensor::Dx);
-                let (x, saved, dy) = (host.read(Tensor::X), host.read(Tensor::Saved), host.read(Tensor::Dy));
-                for (i, dx) in dx.iter_mut().enumerate() {
+                let dy = host.read(Tensor::Dy);
+                let gradient = |i: usize| {
                     // The windows that hold `i` are those of the channels as far before it as a window reaches after.
-                    let terms = neighbours(i, after, before).map(|j| dy[j] * x[j] * saved[j].powf(-self.beta - 1.0));
-                    *dx = dy[i] * saved[i].powf(-self.beta) - 2.0 * scale * self.beta * x[i] * terms.sum::<f64>();
-                }
+                    let terms = neighbours(i, after, before).map(|j| dy[j] * x[j] * bases[j].powf(-self.beta - 1.0));
+                    dy[i] * bases[i].powf(-self.beta) - 2.0 * scale * self.beta * x[i] * terms.sum::<f64>()
+                };
+                let dx = (0..x.len()).map(gradient).collect();
                 host.put(Tensor::Dx, dx);
             }
             Pass::BackwardWeight | Pass::Update => {}
@@ -226,10 +232,8 @@ mod tests {
         let mut host = HostTensors::new(Scalars::new());
         host.put(Tensor::X, vec![1.0, 2.0, 3.0]);
         host.put(Tensor::Y, vec![0.0; 3]);
-        host.put(Tensor::Saved, vec![0.0; 3]);
         norm.reference(Pass::Forward, problem, &mut host);
-        // 1 + 1·(0 + 1), 1 + 1·(1 + 4), 1 + 1·(4 + 9)
-        assert_eq!(host.read(Tensor::Saved), [2.0, 6.0, 14.0]);
+        // The bases are 1 + 1·(0 + 1), 1 + 1·(1 + 4) and 1 + 1·(4 + 9).
         assert_eq!(host.read(Tensor::Y), [1.0 / 2.0, 2.0 / 6.0, 3.0 / 14.0]);
     }
 

@@ -15,19 +15,20 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
-use brigade_devices::{Executor, Ledger, Purpose};
+use brigade_devices::{CountingExecutor, Executor, Ledger, Purpose};
 use brigade_kernels::Operation;
 
 use crate::batch::{messages, microbatches};
 use crate::feeder::panic_message;
 use crate::link::{Message, Sender};
-use crate::model::Sequential;
+use crate::model::{Layer, Sequential};
 use crate::pipeline::{check_finite, loss};
+use crate::stage::exchange::pieces;
 use crate::stage::{Stage, StageOptions, Updates};
 use crate::staleness::StagePlan;
 use crate::{Metrics, NamedTensor, Optimiser, PipelineError, Samples};
 
-use server::Server;
+use server::{Server, host_ledger};
 use worker::{Ends, Told, Worker};
 
 /// Pieces that a worker has under way to the host: one being copied to it, one being added up there.
@@ -104,7 +105,10 @@ impl DataParallel {
         let mut buses = Vec::with_capacity(count);
         let mut workers = Vec::with_capacity(count);
         for (index, executor) in executors.into_iter().enumerate() {
-            let stage = replica(model, executor, [index, count], &options, &loss)?;
+            let share = microbatches(batch, count).first().map_or(0, ExactSizeIterator::len);
+            let stage = replica(index, share, options.seed, &loss);
+            let mut stage = Stage::new(model, 0..model.layers.len(), executor, &stage)?;
+            stage.foresee_replica(share)?;
             let (ends, feed, bus) = Ends::join(stage.pieces().len());
             buses.push(bus);
             workers.push(spawn(Worker::new(stage, ends, tell.clone()), feed)?);
@@ -198,28 +202,44 @@ impl Drop for DataParallel {
     }
 }
 
-fn replica(
+/// The ledger of a replica that takes `samples` samples of each step, on the device that `executor` counts for.
+///
+/// # Errors
+/// Where a replica does not fit the device.
+pub(crate) fn foreseen(
     model: &Sequential,
-    executor: Box<dyn Executor>,
-    [index, count]: [usize; 2],
-    options: &DataParallelOptions,
-    loss: &Arc<dyn Operation>,
-) -> Result<Stage, PipelineError> {
-    let share = microbatches(options.batch, count).first().map_or(0, ExactSizeIterator::len);
-    let stage = StageOptions {
+    samples: usize,
+    executor: CountingExecutor,
+) -> Result<Ledger, PipelineError> {
+    let options = replica(0, samples, 0, &loss()?);
+    let mut stage = Stage::allocated(model, 0..model.layers.len(), Box::new(executor), &options)?;
+    stage.foresee_replica(samples)?;
+    Ok(stage.executor().ledger().clone())
+}
+
+/// The ledger of the host that replicas of `model` share.
+pub(crate) fn foreseen_host(model: &Sequential) -> Result<Ledger, PipelineError> {
+    let named = model.layers.iter().flat_map(Layer::named_parameters);
+    let sizes: Result<Vec<usize>, _> = named.map(|(_, parameter)| parameter.elements()).collect();
+    Ok(host_ledger(&pieces(&sizes?)))
+}
+
+/// What a replica is built with besides the whole model.
+fn replica(index: usize, samples: usize, seed: u64, loss: &Arc<dyn Operation>) -> StageOptions {
+    StageOptions {
         index,
         last: true,
         splits: false,
         sets: 1,
-        samples: share,
-        depth: PIECES_UNDER_WAY + 1,
-        seed: options.seed,
+        samples,
+        // Of pieces one may be in the channel to the host and one in its hands.
+        depths: [PIECES_UNDER_WAY + 1, 1, 1],
+        seed,
         loss_scale: 1.0,
         loss: Arc::clone(loss),
         updates: None,
         plan: StagePlan::synchronous(),
-    };
-    Stage::new(model, 0..model.layers.len(), executor, &stage)
+    }
 }
 
 fn spawn(worker: Worker, feed: Sender) -> Result<Handle, PipelineError> {

@@ -22,6 +22,17 @@ pub(super) struct Server {
     parameters: Vec<(String, Vec<usize>)>,
 }
 
+/// What the host of these parameters holds: weights, momentum, and the gradients of the largest piece.
+pub(super) fn host_ledger(pieces: &[Piece]) -> Ledger {
+    let elements = || pieces.iter().map(|piece| piece.elements);
+    let bytes = |elements: usize| (size_of::<f32>() * elements) as u64;
+    let mut ledger = Ledger::default();
+    ledger.allocate(Purpose::Weights, bytes(elements().sum()));
+    ledger.allocate(Purpose::Optimiser, bytes(elements().sum()));
+    ledger.allocate(Purpose::Gradients, bytes(elements().max().unwrap_or(0)));
+    ledger
+}
+
 impl Server {
     pub(super) fn new(model: &Sequential, seed: u64, optimiser: Arc<dyn Operation>, buses: Vec<Bus>) -> Self {
         let values: Vec<Vec<f32>> = (0..model.layers.len()).flat_map(|l| model.initial_values(l, seed)).collect();
@@ -88,12 +99,7 @@ impl Server {
 
     /// What the host holds.
     pub(super) fn ledger(&self) -> Ledger {
-        let bytes = |elements: usize| (size_of::<f32>() * elements) as u64;
-        let mut ledger = Ledger::default();
-        ledger.allocate(Purpose::Weights, bytes(self.weights.iter().map(|piece| piece.len()).sum()));
-        ledger.allocate(Purpose::Optimiser, bytes(self.momentum.iter().map(Vec::len).sum()));
-        ledger.allocate(Purpose::Gradients, bytes(self.pieces.iter().map(|piece| piece.elements).max().unwrap_or(0)));
-        ledger
+        host_ledger(&self.pieces)
     }
 
     /// The parameters, put together again.

@@ -9,8 +9,8 @@ use tokio::sync::mpsc::channel;
 use super::{PIECES_UNDER_WAY, WorkerReport};
 use crate::link::{Message, Payload, Receiver, Sender, Tag};
 use crate::schedule::Action;
-use crate::stage::Stage;
 use crate::stage::exchange::Piece;
+use crate::stage::{Lane, Stage};
 use crate::staleness::WeightCopy;
 use crate::{Metrics, PipelineError};
 
@@ -104,6 +104,9 @@ impl Worker {
     fn send_gradients(&mut self, tag: &Tag) -> Result<(), PipelineError> {
         let mut under_way: VecDeque<Ticket> = VecDeque::new();
         for index in 0..self.pieces.len() {
+            while !under_way.is_empty() && !self.stage.has_room(Lane::Own)? {
+                self.deliver(tag, under_way.pop_front())?;
+            }
             under_way.push_back(self.stage.send_gradients(self.pieces[index])?);
             if under_way.len() == PIECES_UNDER_WAY {
                 self.deliver(tag, under_way.pop_front())?;

@@ -10,7 +10,7 @@ use brigade_kernels::{Operation, Scalars, Tensor};
 
 use super::buffers::Buffers;
 use super::layout::{CopyNeeds, Extent, Layout};
-use super::programs::{Block, Key};
+use super::programs::{Block, Key, Lane};
 use super::update::Updates;
 use crate::model::Sequential;
 use crate::staleness::{StagePlan, WeightCopy};
@@ -32,8 +32,8 @@ pub(crate) struct StageOptions {
     pub(crate) sets: usize,
     /// Most samples of a microbatch.
     pub(crate) samples: usize,
-    /// Staging slots in flight.
-    pub(crate) depth: usize,
+    /// Staging slots for the results of each [`Lane`].
+    pub(crate) depths: [usize; 3],
     /// Seed of the run.
     pub(crate) seed: u64,
     /// What the loss is multiplied with until the gradients are used.
@@ -63,7 +63,7 @@ pub(crate) struct Stage {
     block: Block,
     buffers: Buffers,
     programs: HashMap<Key, ProgramId>,
-    depth: usize,
+    depths: [usize; 3],
     seed: u64,
     loss_scale: f32,
     plan: StagePlan,
@@ -74,6 +74,18 @@ pub(crate) struct Stage {
 impl Stage {
     /// Allocates the stage's buffers and gives the parameters their first values.
     pub(crate) fn new(
+        model: &Sequential,
+        range: Range<usize>,
+        executor: Box<dyn Executor>,
+        options: &StageOptions,
+    ) -> Result<Self, PipelineError> {
+        let mut stage = Self::allocated(model, range.clone(), executor, options)?;
+        stage.initialise(model, range)?;
+        Ok(stage)
+    }
+
+    /// A stage whose parameters have no values yet.
+    pub(crate) fn allocated(
         model: &Sequential,
         range: Range<usize>,
         mut executor: Box<dyn Executor>,
@@ -92,22 +104,21 @@ impl Stage {
         };
         let layout = Layout::new(model, range.clone(), extent).map_err(PipelineError::Shape)?;
         let buffers = Buffers::allocate(layout, executor.as_mut()).map_err(on_device)?;
-        let block = Block::new(model, range.clone(), &options.loss, options.updates.clone());
+        let block = Block::new(model, range, &options.loss, options.updates.clone());
+        executor.reserve_uploads(block.most_uploaded(options.samples, &buffers)).map_err(on_device)?;
         let programs = HashMap::new();
-        let mut stage = Self {
+        Ok(Self {
             index,
             executor,
             block,
             buffers,
             programs,
-            depth: options.depth,
+            depths: options.depths,
             seed: options.seed,
             loss_scale: options.loss_scale,
             plan: options.plan,
             versions_known: false,
-        };
-        stage.initialise(model, range)?;
-        Ok(stage)
+        })
     }
 
     fn initialise(&mut self, model: &Sequential, range: Range<usize>) -> Result<(), PipelineError> {
@@ -286,8 +297,24 @@ impl Stage {
         self.executor.submit(program, Some(upload))
     }
 
+    /// Prepares a program that will be submitted, where it is not prepared already.
+    pub(super) fn foresee(&mut self, key: Key) -> Result<(), PipelineError> {
+        if self.programs.contains_key(&key) {
+            return Ok(());
+        }
+        let stage = self.index;
+        self.prepare(key).map(drop).map_err(|source| PipelineError::Device { stage, source })
+    }
+
+    /// Whether the results of another program of `lane` have a slot to come back in.
+    pub(crate) fn has_room(&mut self, lane: Lane) -> Result<bool, PipelineError> {
+        let room = self.executor.has_room(lane as usize);
+        room.map_err(|source| PipelineError::Device { stage: self.index, source })
+    }
+
     fn prepare(&mut self, key: Key) -> Result<ProgramId, DeviceError> {
-        let program = self.executor.prepare(&self.block.program(key, &self.buffers), self.depth)?;
+        let program =
+            self.executor.prepare(&self.block.program(key, &self.buffers), self.depths[key.lane() as usize])?;
         self.programs.insert(key, program);
         Ok(program)
     }

@@ -46,7 +46,7 @@ impl Piece {
             label: "weights from the host".into(),
             uploads: vec![self.slice(buffers, Tensor::W)],
             commands: vec![Command::Clear(self.slice(buffers, Tensor::Dw))],
-            downloads: Vec::new(),
+            ..Program::default()
         }
     }
 }

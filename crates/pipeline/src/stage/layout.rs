@@ -146,14 +146,6 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Bytes by purpose, without the staging rings.
-    pub(crate) fn bytes(&self, purpose: Purpose) -> u64 {
-        let sum = |needs: &[Need]| -> u64 {
-            needs.iter().filter(|need| need.purpose == purpose).map(|need| 4 * need.elements as u64).sum()
-        };
-        sum(&self.shared) + self.sets as u64 * sum(&self.per_set)
-    }
-
     fn share(&mut self, purpose: Purpose, elements: usize) -> usize {
         self.shared.push(Need { purpose, elements });
         self.shared.len() - 1

@@ -3,6 +3,7 @@
 mod block;
 pub(crate) mod buffers;
 pub(crate) mod exchange;
+pub(crate) mod foresight;
 pub(crate) mod layout;
 mod programs;
 #[cfg(test)]
@@ -12,5 +13,5 @@ mod update;
 pub(crate) mod worker;
 
 pub(crate) use block::{Parameter, Stage, StageOptions};
-pub(crate) use programs::Block;
+pub(crate) use programs::{Block, Lane};
 pub(crate) use update::Updates;

@@ -10,6 +10,7 @@ use super::buffers::Buffers;
 use super::exchange::Piece;
 use super::update::Updates;
 use crate::model::{Layer, Sequential};
+use crate::schedule::Verb;
 use crate::staleness::WeightCopy;
 
 /// A program that a stage prepares once and submits many times.
@@ -39,6 +40,39 @@ pub(crate) enum Key {
     SendGradients(Piece),
     /// Takes a piece of a parameter's weights from the host, and clears its gradients.
     ReceiveWeights(Piece),
+}
+
+/// What the results of a program are for. They wait in the links by kind, and so each kind has staging slots of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// The stage itself, or the host.
+    Own,
+    /// The next stage.
+    Next,
+    /// The previous stage.
+    Previous,
+}
+
+impl Lane {
+    /// Of what an action leaves.
+    pub(crate) const fn of(verb: Verb) -> Self {
+        match verb {
+            Verb::Forward => Self::Next,
+            Verb::Backward | Verb::InputGradient => Self::Previous,
+            Verb::WeightGradient | Verb::Update => Self::Own,
+        }
+    }
+}
+
+impl Key {
+    /// Where its results go.
+    pub(crate) const fn lane(self) -> Lane {
+        match self {
+            Self::Forward { .. } | Self::Evaluate { .. } => Lane::Next,
+            Self::Backward { .. } | Self::InputGradient { .. } => Lane::Previous,
+            _ => Lane::Own,
+        }
+    }
 }
 
 /// A stage's layers and what is around them.
@@ -73,6 +107,10 @@ impl Block {
 
     /// The program of `key` on `buffers`.
     pub(crate) fn program(&self, key: Key, buffers: &Buffers) -> Program {
+        Program { lane: key.lane() as usize, ..self.body(key, buffers) }
+    }
+
+    fn body(&self, key: Key, buffers: &Buffers) -> Program {
         match key {
             Key::Forward { set, samples, weights } => self.forward((set, weights), samples, buffers),
             Key::Backward { set, samples, weights } => self.backward((set, weights), samples, buffers),
@@ -94,6 +132,13 @@ impl Block {
         self.updates.as_ref().map_or_else(Program::default, program)
     }
 
+    /// Bytes of the largest upload of microbatches of `samples` samples.
+    pub(super) fn most_uploaded(&self, samples: usize, buffers: &Buffers) -> usize {
+        let weights = WeightCopy::Current;
+        let keys = [Key::Evaluate { samples }, Key::Backward { set: 0, samples, weights }];
+        keys.map(|key| self.program(key, buffers).upload_bytes()).into_iter().max().unwrap_or(0)
+    }
+
     /// Elements of the stage's input and output for one sample.
     pub(super) fn edges(&self) -> (usize, usize) {
         let elements = |shape: Shape| shape.c * shape.h * shape.w;
@@ -110,6 +155,7 @@ impl Block {
             uploads: vec![buffers.scalars(), buffers.input(set, samples * input)],
             commands: self.forward_runs(at, samples, buffers),
             downloads: sends.then(|| buffers.output(set, last, samples * output)).into_iter().collect(),
+            ..Program::default()
         }
     }
 
@@ -147,7 +193,7 @@ impl Block {
             label: format!("W set {set}"),
             uploads: vec![buffers.scalars()],
             commands: runs.map(|(_, run)| run).collect(),
-            downloads: Vec::new(),
+            ..Program::default()
         }
     }
 
@@ -166,6 +212,7 @@ impl Block {
             uploads: std::iter::once(buffers.scalars()).chain(received).collect(),
             downloads: loss.as_ref().and_then(|_| buffers.metrics(samples)).into_iter().chain(sent).collect(),
             commands: loss.into_iter().collect(),
+            ..Program::default()
         }
     }
 

@@ -178,5 +178,5 @@ fn run(operation: &Arc<dyn Operation>, tensors: Vec<(Tensor, Slice)>) -> Command
 }
 
 fn program(label: &str, commands: Vec<Command>, buffers: &Buffers) -> Program {
-    Program { label: label.into(), uploads: vec![buffers.scalars()], commands, downloads: Vec::new() }
+    Program { label: label.into(), uploads: vec![buffers.scalars()], commands, ..Program::default() }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use brigade_devices::Ticket;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Parameter, Stage};
+use super::{Lane, Parameter, Stage};
 use crate::PipelineError;
 use crate::link::{Ends, Payload, Tag};
 use crate::report::StageReport;
@@ -195,6 +195,7 @@ impl Worker {
         let mut position = 0;
         while let Some(&action) = row.get(position) {
             self.tell(Event::At { stage: self.stage.index, action, waiting: false });
+            self.make_room(Lane::of(action.verb)).await?;
             match action.verb {
                 Verb::Update => {
                     if let Some(ticket) = self.update(action, segment, &versions)? {
@@ -313,6 +314,7 @@ impl Worker {
         for index in 0..microbatches {
             let action = Action::forward(index);
             self.tell(Event::At { stage: self.stage.index, action, waiting: false });
+            self.make_room(Lane::Next).await?;
             let (tag, input) = match self.receive(action).await? {
                 Next::Received(tag, input) => (tag, input),
                 Next::End { steps } => {

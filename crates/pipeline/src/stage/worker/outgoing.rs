@@ -9,7 +9,7 @@ use crate::disturb::disturbed;
 use crate::link::{Message, Payload, Sender, Tag};
 use crate::report::Record;
 use crate::schedule::{Action, Verb};
-use crate::stage::Stage;
+use crate::stage::{Lane, Stage};
 use crate::{Metrics, PipelineError};
 
 /// Submissions in flight.
@@ -48,6 +48,14 @@ impl Worker {
             if !self.stage.is_finished(&oldest.ticket)? {
                 break;
             }
+            self.retire().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends on what is in flight until a slot is free for what a program of `lane` leaves.
+    pub(super) async fn make_room(&mut self, lane: Lane) -> Result<(), PipelineError> {
+        while !self.in_flight.is_empty() && !self.stage.has_room(lane)? {
             self.retire().await?;
         }
         Ok(())
