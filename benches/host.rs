@@ -60,6 +60,7 @@ fn checkpoints(criterion: &mut Criterion) {
                 dims: parameter.dims.clone(),
                 weights: vec![0.5; elements],
                 momentum: vec![0.25; elements],
+                carried: std::collections::BTreeMap::new(),
             }
         })
         .collect();

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::command::{Place, brigade};
 use serde_json::Value;
 
@@ -149,6 +151,42 @@ fn a_run_resumes_in_the_middle_of_an_epoch() {
         place.small("train", &format!("{flags} --checkpoint-dir {directory} --resume --save @parts")).done();
         assert_same_file(&place, "whole", "parts");
     }
+}
+
+/// What corrections and policies carry from step to step is part of a checkpoint.
+#[test]
+fn corrections_go_on_where_they_were() {
+    for staleness in
+        ["--correction discrepancy", "--correction accumulation=2", "--weights double-buffered --microbatches 4"]
+    {
+        let place = Place::new();
+        let flags = format!(
+            "--schedule layer-block-wise --stages 3 --cuts pool1,dropout1 --epochs 3 --checkpoint-every 1 {staleness}"
+        );
+        place.small("train", &format!("{flags} --checkpoint-dir @whole --save @expected")).done();
+        for steps in [1, 3, 5] {
+            let directory = format!("@ck{steps}");
+            place.small("train", &format!("{flags} --steps {steps} --checkpoint-dir {directory}")).done();
+            let resumed = format!("{flags} --checkpoint-dir {directory} --resume --save @resumed");
+            place.small("train", &resumed).done();
+            assert_same_file(&place, "expected", "resumed");
+        }
+        // Without what was carried the bits are others: the file is not there for nothing.
+        place.small("train", &format!("{flags} --steps 5 --checkpoint-dir @bare")).done();
+        let step = place.path("bare/step-00000005");
+        forget_carried(&step);
+        place.small("train", &format!("{flags} --checkpoint-dir @bare --resume --save @without")).done();
+        assert!(place.read("expected") != place.read("without"), "{staleness}");
+    }
+}
+
+/// Makes a checkpoint as one of a run without corrections would be.
+fn forget_carried(step: &Path) {
+    std::fs::remove_file(step.join("carried.safetensors")).unwrap();
+    let manifest = step.join("manifest.json");
+    let mut value: serde_json::Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+    value["checksums"].as_object_mut().unwrap().remove("carried.safetensors").unwrap();
+    std::fs::write(&manifest, value.to_string()).unwrap();
 }
 
 #[test]

@@ -4,6 +4,7 @@ use brigade_pipeline::Store;
 use brigade_pipeline::model::{Layer, Sequential};
 
 use crate::failure::Failure;
+use crate::settings::Settings;
 
 /// Bytes of a checkpoint besides its values: a manifest, two headers, and what three files leave of their last blocks.
 const FRAME: u64 = 16 << 10;
@@ -16,9 +17,10 @@ const ENTRY: u64 = 256;
 /// # Errors
 /// Where there is no room for those that are kept and the one that is being written. A run that keeps all of its
 /// checkpoints is refused where not even one has room, and warned where not all have.
-pub fn check_room(store: &Store, model: &Sequential, keep: Option<usize>, saves: usize) -> Result<(), Failure> {
+pub fn check_room(store: &Store, settings: &Settings, saves: usize) -> Result<(), Failure> {
+    let keep = settings.keep;
     let Some(free) = store.free_bytes() else { return Ok(()) };
-    let size = bytes(model);
+    let size = bytes(&settings.model, 2 + settings.staleness.carried().len());
     let more = at_once(store.count()?, keep, saves);
     if size.saturating_mul(more) <= free {
         return Ok(());
@@ -45,11 +47,11 @@ fn needs(checkpoints: u64, size: u64) -> String {
     format!("{checkpoints} more checkpoints of {size} bytes need {needed} bytes")
 }
 
-/// Bytes of one checkpoint: every parameter with its momentum, in single precision.
-fn bytes(model: &Sequential) -> u64 {
+/// Bytes of one checkpoint of so many values for each parameter: itself, its momentum, what corrections carry.
+fn bytes(model: &Sequential, values: usize) -> u64 {
     let entries = model.layers.iter().flat_map(Layer::named_parameters);
-    let names: u64 = entries.map(|(name, _)| ENTRY + 4 * name.len() as u64).sum();
-    FRAME + names + 8 * model.parameter_elements() as u64
+    let names: u64 = entries.map(|(name, _)| values as u64 * (ENTRY / 2 + 2 * name.len() as u64)).sum();
+    FRAME + names + 4 * values as u64 * model.parameter_elements() as u64
 }
 
 /// The most checkpoints that come on top of the `there` ones at any time of a run. A new one is whole before an old one

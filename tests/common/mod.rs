@@ -119,7 +119,7 @@ fn pipeline_with(
     Pipeline::start(&model, stages, options).unwrap()
 }
 
-/// Trains over the samples and gives the weights and what was counted.
+/// Trains over the samples and gives weights and momentum, and what was counted.
 pub(crate) fn trained(pipeline: &mut Pipeline, samples: &[Samples]) -> (Vec<NamedTensor>, StretchReport) {
     let stretch = Stretch {
         samples: samples.iter().map(|samples| samples.labels.len()).sum(),
@@ -130,7 +130,8 @@ pub(crate) fn trained(pipeline: &mut Pipeline, samples: &[Samples]) -> (Vec<Name
         left_out: Default::default(),
     };
     let report = pipeline.train(&stretch, feed(samples), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
-    (pipeline.parameters().unwrap(), report)
+    let parameters = pipeline.parameters().unwrap().into_iter();
+    (parameters.map(|tensor| NamedTensor { carried: Default::default(), ..tensor }).collect(), report)
 }
 
 /// Equal bit for bit, with the first difference named.

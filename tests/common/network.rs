@@ -262,7 +262,9 @@ impl Network {
                 let [w, _, v] = self.parameters[&(l, parameter.tensor)];
                 let elements = parameter.elements().unwrap();
                 let mut read = |buffer| floats(&self.executor.read(Slice { buffer, start: 0, elements }).unwrap());
-                found.push(NamedTensor { name, dims: parameter.dims.clone(), weights: read(w), momentum: read(v) });
+                let (weights, momentum) = (read(w), read(v));
+                let carried = Default::default();
+                found.push(NamedTensor { name, dims: parameter.dims.clone(), weights, momentum, carried });
             }
         }
         found

@@ -1,10 +1,11 @@
 //! `brigade plan`: what a run will need of each stage, before it starts.
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 
 use brigade::{Failure, Placement, Settings, Words};
 use brigade_devices::CountingExecutor;
-use brigade_pipeline::plan::{Plan, PlanOptions};
+use brigade_pipeline::plan::{MemoryPlan, Plan, PlanOptions};
 use brigade_pipeline::schedule::picture::grid;
 use brigade_pipeline::schedule::{Durations, Schedule, simulate};
 
@@ -74,6 +75,24 @@ fn placement(settings: &Settings) -> Result<(Placement, Vec<CountingExecutor>), 
     Ok((placement, devices.into_iter().map(CountingExecutor::new).collect()))
 }
 
+/// What a stage's memory is for, the largest first.
+fn purposes(memory: &MemoryPlan) -> String {
+    let mut parts = [
+        ("weights", memory.weights),
+        ("gradients", memory.gradients),
+        ("optimiser", memory.optimiser),
+        ("weight versions", memory.weight_versions),
+        ("activations", memory.activations),
+        ("activation gradients", memory.activation_gradients),
+        ("staging", memory.staging),
+        ("workspace", memory.workspace),
+        ("small", memory.small),
+    ];
+    parts.sort_by_key(|&(_, bytes)| Reverse(bytes));
+    let held = parts.iter().filter(|&&(_, bytes)| bytes > 0);
+    held.map(|&(purpose, bytes)| format!("{purpose} {}", output::bytes(bytes))).collect::<Vec<_>>().join(" · ")
+}
+
 fn print(plan: &Plan, placement: &Placement) -> Result<(), Failure> {
     output::line(format!(
         "{}: {} parameters, {:.3} GFLOP a step of {}, schedule {}, at most {:.2} × one stage by FLOPs",
@@ -96,6 +115,7 @@ fn print(plan: &Plan, placement: &Placement) -> Result<(), Failure> {
             stage.staleness,
             output::bytes(stage.memory.total)
         ))?;
+        output::line(format!("  {}", purposes(&stage.memory)))?;
     }
     plan.links.iter().try_for_each(|link| {
         output::line(format!(

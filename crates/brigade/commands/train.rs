@@ -66,7 +66,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 
     let position = resumed.as_ref().map_or_else(Position::default, |resumed| resumed.manifest.position);
     if let Some(store) = &store {
-        check_room(store, &settings.model, settings.keep, saves(&settings, &data, &position))?;
+        check_room(store, &settings, saves(&settings, &data, &position))?;
     }
     let (placement, _) = setup::placement(&settings)?;
     let schedule = brigade_pipeline::schedule::Schedule::new(settings.schedule, placement.stages.len());

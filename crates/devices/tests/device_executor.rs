@@ -53,6 +53,7 @@ fn device_programs_upload_copy_clear_and_download_in_order() {
                 Command::Clear(Slice { buffer: b, start: 64, elements: 65 }),
             ],
             downloads: vec![slice(c, 128), slice(b, 300)],
+            lane: 0,
         };
         let id = executor.prepare(&program, 2).unwrap();
         for round in 0..5 {

@@ -31,7 +31,7 @@ pub use link::{Message, Payload, Tag};
 pub use pipeline::{Metrics, Optimiser, Pipeline, PipelineOptions, Stretch, StretchReport};
 pub use placement::{Placement, PlacementError};
 pub use report::{Record, StageReport, Tally};
-pub use tensors::NamedTensor;
+pub use tensors::{Carried, NamedTensor};
 pub use train::{
     BoxError, Checkpoints, LearningRate, Position, Progress, RunReport, Source, TrainError, TrainOptions, train,
 };

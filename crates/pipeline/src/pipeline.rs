@@ -23,7 +23,7 @@ use crate::model::Sequential;
 use crate::report::StageReport;
 use crate::schedule::{Kind, Schedule};
 use crate::stage::worker::{Event, Order, Segment, Worker};
-use crate::stage::{Block, Parameter, Stage, StageOptions, Updates};
+use crate::stage::{Block, Stage, StageOptions, Updates};
 use crate::staleness::{StagePlan, StalenessOptions};
 use crate::train::LearningRate;
 use crate::watchdog::{LOOK, Watchdog};
@@ -311,7 +311,7 @@ impl Pipeline {
         Ok(total)
     }
 
-    /// Every parameter with its momentum, in the order of the layers.
+    /// Every parameter with its state, in the order of the layers.
     ///
     /// # Errors
     /// Where a device is lost.
@@ -319,12 +319,12 @@ impl Pipeline {
         self.order(&Order::Read)?;
         let outcome = self.gather();
         let by_stage = self.note(outcome)?;
-        Ok(by_stage.into_iter().flatten().map(NamedTensor::from).collect())
+        Ok(by_stage.into_iter().flatten().collect())
     }
 
     /// The parameters that each stage has read.
-    fn gather(&self) -> Result<Vec<Vec<Parameter>>, PipelineError> {
-        let mut by_stage: Vec<Vec<Parameter>> = vec![Vec::new(); self.workers.len()];
+    fn gather(&self) -> Result<Vec<Vec<NamedTensor>>, PipelineError> {
+        let mut by_stage: Vec<Vec<NamedTensor>> = vec![Vec::new(); self.workers.len()];
         for _ in 0..self.workers.len() {
             match self.events.recv() {
                 Ok(Event::Parameters { stage, parameters }) => by_stage[stage] = parameters,
@@ -353,12 +353,12 @@ impl Pipeline {
         Feeder { feed: &self.feed, count: self.options.microbatches, stop, sizes, width, classes, early_end }
     }
 
-    /// Overwrites the parameters that `tensors` names, with their momentum.
+    /// Overwrites the parameters that `tensors` names, with their state.
     ///
     /// # Errors
     /// Where a device is lost.
     pub fn set_parameters(&mut self, tensors: &[NamedTensor]) -> Result<(), PipelineError> {
-        self.order(&Order::Write(tensors.iter().cloned().map(Parameter::from).collect()))?;
+        self.order(&Order::Write(tensors.to_vec()))?;
         let outcome = self.collect(&[], &mut |_| Ok(()));
         self.note(outcome).map(|_| ())
     }

@@ -114,5 +114,5 @@ pub(crate) fn doubling(executor: &mut dyn Executor, elements: usize, times: usiz
         tensors: vec![(Tensor::X, x), (Tensor::Y, y)],
     };
     let commands = (0..times).map(|_| Command::Run(run.clone())).collect();
-    (Program { label: format!("twice{elements}"), uploads: vec![x], commands, downloads: vec![y] }, buffers)
+    (Program { label: format!("twice{elements}"), uploads: vec![x], commands, downloads: vec![y], lane: 0 }, buffers)
 }

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use super::files::{Values, read_tensors, write_synced, write_tensors};
 use super::lock::Lock;
 use super::{CheckpointError, Manifest, disk, retention};
-use crate::NamedTensor;
 use crate::model::Sequential;
+use crate::{Carried, NamedTensor};
 
 const MANIFEST: &str = "manifest.json";
 const WEIGHTS: &str = "weights.safetensors";
 const MOMENTUM: &str = "momentum.safetensors";
+/// What policy and corrections carry, as `conv1.weight.drift`; there where something is carried.
+const CARRIED: &str = "carried.safetensors";
 const PARTIAL: &str = ".partial";
 const REPLACED: &str = ".replaced";
 
@@ -106,7 +108,10 @@ impl Store {
             tensors.iter().map(|tensor| (tensor.name.clone(), (tensor.dims.clone(), values(tensor).clone()))).collect()
         };
         let mut manifest = manifest.clone();
-        for (file, values) in [(WEIGHTS, of(|tensor| &tensor.weights)), (MOMENTUM, of(|tensor| &tensor.momentum))] {
+        let carried = carried(tensors);
+        let carried = (!carried.is_empty()).then_some((CARRIED, carried));
+        let files = [(WEIGHTS, of(|tensor| &tensor.weights)), (MOMENTUM, of(|tensor| &tensor.momentum))];
+        for (file, values) in files.into_iter().chain(carried) {
             write_tensors(&folder.join(file), &values)?;
             manifest.checksums.insert(file.to_owned(), checksums(&values));
         }
@@ -115,6 +120,20 @@ impl Store {
             .map_err(|error| CheckpointError::Invalid { path: path.clone(), reason: error.to_string() })?;
         write_synced(&path, text.as_bytes())
     }
+}
+
+/// What is carried from step to step, by parameter and word.
+fn carried(tensors: &[NamedTensor]) -> BTreeMap<String, Values> {
+    let of = |tensor: &NamedTensor| -> Vec<(String, Values)> {
+        let NamedTensor { name, dims, carried, .. } = tensor;
+        let named = |(what, values): (&Carried, &Vec<f32>)| (carried_name(name, *what), (dims.clone(), values.clone()));
+        carried.iter().map(named).collect()
+    };
+    tensors.iter().flat_map(of).collect()
+}
+
+fn carried_name(parameter: &str, what: Carried) -> String {
+    format!("{parameter}.{}", what.word())
 }
 
 fn checksums(tensors: &BTreeMap<String, Values>) -> BTreeMap<String, u32> {
@@ -141,6 +160,7 @@ pub struct Checkpoint {
     pub manifest: Option<Manifest>,
     weights: BTreeMap<String, Values>,
     momentum: BTreeMap<String, Values>,
+    carried: BTreeMap<String, Values>,
 }
 
 impl Checkpoint {
@@ -151,7 +171,8 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         if path.is_file() {
             let weights = read_tensors(path)?;
-            return Ok(Self { path: path.to_owned(), manifest: None, weights, momentum: BTreeMap::new() });
+            let (momentum, carried) = (BTreeMap::new(), BTreeMap::new());
+            return Ok(Self { path: path.to_owned(), manifest: None, weights, momentum, carried });
         }
         if path.join(MANIFEST).is_file() {
             return Self::open_folder(path);
@@ -185,7 +206,9 @@ impl Checkpoint {
         let manifest = manifest_of(folder)?;
         let weights = verified(folder, WEIGHTS, &manifest)?;
         let momentum = verified(folder, MOMENTUM, &manifest)?;
-        Ok(Self { path: folder.to_owned(), manifest: Some(manifest), weights, momentum })
+        let carried = manifest.checksums.contains_key(CARRIED).then(|| verified(folder, CARRIED, &manifest));
+        let carried = carried.transpose()?.unwrap_or_default();
+        Ok(Self { path: folder.to_owned(), manifest: Some(manifest), weights, momentum, carried })
     }
 
     /// The tensors for `model`, in the order of its layers. Momentum that was not saved is zero.
@@ -217,11 +240,13 @@ impl Checkpoint {
     }
 
     fn tensor(&self, name: String, dims: Vec<usize>) -> NamedTensor {
-        let values = |of: &BTreeMap<String, Values>| of.get(&name).map(|(_, values)| values.clone());
-        let weights = values(&self.weights).unwrap_or_default();
-        let momentum = values(&self.momentum).filter(|momentum| momentum.len() == weights.len());
-        let momentum = momentum.unwrap_or_else(|| vec![0.0; weights.len()]);
-        NamedTensor { name, dims, weights, momentum }
+        let values = |of: &BTreeMap<String, Values>, name: &str| of.get(name).map(|(_, values)| values.clone());
+        let weights = values(&self.weights, &name).unwrap_or_default();
+        let as_many = |values: &Vec<f32>| values.len() == weights.len();
+        let momentum = values(&self.momentum, &name).filter(as_many).unwrap_or_else(|| vec![0.0; weights.len()]);
+        let carried = |what| Some((what, values(&self.carried, &carried_name(&name, what)).filter(as_many)?));
+        let carried = Carried::ALL.into_iter().filter_map(carried).collect();
+        NamedTensor { name, dims, weights, momentum, carried }
     }
 }
 
@@ -276,9 +301,11 @@ pub(super) fn manifest_of(folder: &Path) -> Result<Manifest, CheckpointError> {
     refuse_link(&path)?;
     let text = fs::read_to_string(&path).map_err(CheckpointError::io("reading", &path))?;
     let manifest = parse_manifest(&path, &text)?;
-    match manifest.checksums.keys().find(|file| ![WEIGHTS, MOMENTUM].contains(&file.as_str())) {
+    match manifest.checksums.keys().find(|file| ![WEIGHTS, MOMENTUM, CARRIED].contains(&file.as_str())) {
         Some(file) => {
-            let reason = format!("names a file `{file}`; a checkpoint has {WEIGHTS} and {MOMENTUM}, in its own folder");
+            let reason = format!(
+                "names a file `{file}`; a checkpoint has {WEIGHTS}, {MOMENTUM} and {CARRIED}, in its own folder"
+            );
             Err(CheckpointError::Invalid { path, reason })
         }
         None => Ok(manifest),

@@ -1,5 +1,6 @@
 //! The host's side: adds up what the workers send, updates, and hands the weights back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use brigade_devices::{Ledger, Purpose};
@@ -114,6 +115,7 @@ impl Server {
             dims: dims.clone(),
             weights: joined(parameter, &|index| self.weights[index].to_vec()),
             momentum: joined(parameter, &|index| self.momentum[index].clone()),
+            carried: BTreeMap::new(),
         })
         .collect()
     }

@@ -13,8 +13,8 @@ use super::layout::{CopyNeeds, Extent, Layout};
 use super::programs::{Block, Key, Lane};
 use super::update::Updates;
 use crate::model::Sequential;
-use crate::staleness::{StagePlan, WeightCopy};
-use crate::{PipelineError, Tag};
+use crate::staleness::{StagePlan, WeightCopy, WeightPolicy};
+use crate::{Carried, NamedTensor, PipelineError, Tag};
 
 /// How long a submission may take before the device counts as hung. Software adapters run a whole VGG-F backward in
 /// one submission, which takes tens of seconds there.
@@ -44,16 +44,6 @@ pub(crate) struct StageOptions {
     pub(crate) updates: Option<Updates>,
     /// What is done about staleness.
     pub(crate) plan: StagePlan,
-}
-
-/// A parameter's values, or its momentum, read from or written to a stage.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Parameter {
-    /// `conv1.weight`.
-    pub(crate) name: String,
-    pub(crate) dims: Vec<usize>,
-    pub(crate) weights: Vec<f32>,
-    pub(crate) momentum: Vec<f32>,
 }
 
 /// A layer-block on its executor.
@@ -319,8 +309,9 @@ impl Stage {
         Ok(program)
     }
 
-    /// Reads every parameter with its momentum, in the order of the layers.
-    pub(crate) fn parameters(&mut self) -> Result<Vec<Parameter>, PipelineError> {
+    /// Reads every parameter with its state, in the order of the layers.
+    pub(crate) fn parameters(&mut self) -> Result<Vec<NamedTensor>, PipelineError> {
+        let plan = self.plan();
         let mut read = |slice: Slice| -> Result<Vec<f32>, PipelineError> {
             let bytes = self.executor.read(slice);
             let bytes = bytes.map_err(|source| PipelineError::Device { stage: self.index, source })?;
@@ -331,21 +322,30 @@ impl Stage {
             .map(|placed| {
                 let weights = read(self.buffers.parameter(placed, Tensor::W))?;
                 let momentum = self.buffers.momentum(placed).map_or_else(|| Ok(Vec::new()), &mut read)?;
-                Ok(Parameter { name: placed.name.clone(), dims: placed.dims.clone(), weights, momentum })
+                let carried = self.buffers.carried(placed, plan);
+                let carried = carried.into_iter().map(|(what, slice)| Ok((what, read(slice)?)));
+                let carried = carried.collect::<Result<_, PipelineError>>()?;
+                Ok(NamedTensor { name: placed.name.clone(), dims: placed.dims.clone(), weights, momentum, carried })
             })
             .collect()
     }
 
-    /// Overwrites the parameters that are named, with their momentum.
-    pub(crate) fn set_parameters(&mut self, parameters: &[Parameter]) -> Result<(), PipelineError> {
+    /// Overwrites the parameters that are named, with their state.
+    pub(crate) fn set_parameters(&mut self, parameters: &[NamedTensor]) -> Result<(), PipelineError> {
+        let plan = self.plan();
+        let versions = parameters.iter().filter(|parameter| parameter.carried.contains_key(&Carried::Version)).count();
         for index in 0..self.buffers.layout.parameters.len() {
             let placed = &self.buffers.layout.parameters[index];
             let Some(parameter) = parameters.iter().find(|parameter| parameter.name == placed.name) else { continue };
             let (weights, momentum) = (self.buffers.parameter(placed, Tensor::W), self.buffers.momentum(placed));
+            let carried = self.buffers.carried(placed, plan);
             self.write(weights, &parameter.weights)?;
             momentum.map_or(Ok(()), |slice| self.write(slice, &parameter.momentum))?;
+            for (what, slice) in carried {
+                parameter.carried.get(&what).map_or(Ok(()), |values| self.write(slice, values))?;
+            }
         }
-        self.versions_known = false;
+        self.versions_known = plan.weights() == WeightPolicy::DoubleBuffered && versions == parameters.len();
         Ok(())
     }
 

@@ -4,8 +4,9 @@ use brigade_devices::{BufferId, DeviceError, Executor, Slice};
 use brigade_kernels::{Problem, Scalars, Tensor};
 
 use super::layout::{Layout, Place, PlacedParameter};
+use crate::Carried;
 use crate::model::Layer;
-use crate::staleness::WeightCopy;
+use crate::staleness::{StagePlan, WeightCopy, WeightPolicy};
 
 /// The buffers of a [`Layout`], allocated.
 pub(crate) struct Buffers {
@@ -69,6 +70,18 @@ impl Buffers {
     pub(crate) fn momentum(&self, parameter: &PlacedParameter) -> Option<Slice> {
         let buffer = self.shared[self.layout.groups[parameter.group].momentum?];
         Some(Slice { buffer, start: parameter.start, elements: parameter.elements })
+    }
+
+    /// What a stage of this plan carries from step to step for a parameter.
+    pub(crate) fn carried(&self, parameter: &PlacedParameter, plan: StagePlan) -> Vec<(Carried, Slice)> {
+        let group = &self.layout.groups[parameter.group];
+        let part =
+            |buffer: usize| Slice { buffer: self.shared[buffer], start: parameter.start, elements: parameter.elements };
+        let drift = group.set_back.map(|[average, _]| (Carried::Drift, part(average)));
+        let gradient = (plan.accumulation > 1).then(|| (Carried::Gradient, part(group.gradients)));
+        let double_buffered = plan.weights() == WeightPolicy::DoubleBuffered;
+        let version = group.kept.first().filter(|_| double_buffered).map(|&kept| (Carried::Version, part(kept)));
+        [drift, gradient, version].into_iter().flatten().collect()
     }
 
     /// Weights, gradients and momentum of one flat group.

@@ -12,6 +12,6 @@ mod tasks;
 mod update;
 pub(crate) mod worker;
 
-pub(crate) use block::{Parameter, Stage, StageOptions};
+pub(crate) use block::{Stage, StageOptions};
 pub(crate) use programs::{Block, Lane};
 pub(crate) use update::Updates;

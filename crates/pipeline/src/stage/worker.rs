@@ -14,13 +14,13 @@ use std::time::Instant;
 use brigade_devices::Ticket;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Lane, Parameter, Stage};
-use crate::PipelineError;
+use super::{Lane, Stage};
 use crate::link::{Ends, Payload, Tag};
 use crate::report::StageReport;
 use crate::schedule::{Action, Kind, Schedule, Verb};
 use crate::staleness::{StagePlan, Versions, WeightCopy};
 use crate::train::LearningRate;
+use crate::{NamedTensor, PipelineError};
 use incoming::Next;
 use outgoing::InFlight;
 
@@ -34,7 +34,7 @@ pub(crate) enum Order {
     /// Read all parameters.
     Read,
     /// Overwrite parameters.
-    Write(Vec<Parameter>),
+    Write(Vec<NamedTensor>),
 }
 
 /// A stretch of training between two moments at which the pipes are empty.
@@ -63,7 +63,7 @@ pub(crate) enum Event {
     /// An order has been carried out.
     Done(Box<StageReport>),
     /// All parameters of a stage.
-    Parameters { stage: usize, parameters: Vec<Parameter> },
+    Parameters { stage: usize, parameters: Vec<NamedTensor> },
     /// The worker has ended with an error.
     Failed { error: PipelineError },
 }

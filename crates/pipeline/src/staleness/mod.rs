@@ -18,6 +18,7 @@ pub use stability::{DEEP, stable_rate};
 pub(crate) use stage::StagePlan;
 pub(crate) use versions::{Versions, WeightCopy};
 
+use crate::Carried;
 use crate::schedule::Schedule;
 
 /// How the schedules that never flush treat weights that change under way.
@@ -27,6 +28,19 @@ pub struct StalenessOptions {
     pub weights: WeightPolicy,
     /// What is done about staleness besides.
     pub corrections: Corrections,
+}
+
+impl StalenessOptions {
+    /// What stages carry from step to step beside weights and momentum, at most.
+    pub fn carried(&self) -> Vec<Carried> {
+        let Corrections { discrepancy, accumulation, .. } = self.corrections;
+        let carries = |what: &Carried| match what {
+            Carried::Drift => discrepancy,
+            Carried::Gradient => accumulation.is_some(),
+            Carried::Version => self.weights == WeightPolicy::DoubleBuffered,
+        };
+        Carried::ALL.into_iter().filter(carries).collect()
+    }
 }
 
 /// Weights or corrections that are not possible.
