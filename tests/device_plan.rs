@@ -131,6 +131,13 @@ fn ledgers_are_the_plan_on_the_reference() {
     }
 }
 
+/// Two layer-blocks on each device.
+#[test]
+fn ledgers_are_the_plan_where_blocks_interleave() {
+    let way = ("interleaved=2".parse().unwrap(), 5, "single", "none");
+    holds(&small_model(), &["llvmpipe", "swiftshader"], &[0, 2, 4, 7], way);
+}
+
 /// Messages of megabytes, for which slots are counted one by one.
 #[test]
 fn ledgers_are_the_plan_with_large_messages() {

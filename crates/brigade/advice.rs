@@ -5,7 +5,7 @@ use brigade_pipeline::staleness::{Corrections, DEEP, StalenessOptions, stable_ra
 
 /// The combination that keeps the accuracy of one stage best, by `docs/convergence.md`.
 pub const RECOMMENDED: &str = "--schedule 1f1b-async --microbatches P (as many as there are stages) --correction \
-                               momentum-prediction,synchronous-finish=1";
+                               momentum-prediction";
 
 /// A warning where staleness is deep and no correction is on.
 pub fn staleness_warning(schedule: &Schedule, options: &StalenessOptions, microbatches: usize) -> Option<String> {

@@ -5,19 +5,26 @@ use std::ops::Range;
 
 use brigade_devices::{CountingExecutor, DeviceInfo};
 use brigade_pipeline::Placement;
-use brigade_pipeline::plan::{Plan, PlanOptions};
+use brigade_pipeline::plan::{Plan, PlanOptions, RunLength};
 
 use crate::failure::{Failure, Status};
 use crate::settings::Settings;
 
-/// Holds every stage's need against the budget before any device is opened.
+/// Holds every stage's need against the budget before any device is opened. Where the length of the run is known, the need
+/// is that of all that it will submit, a smaller last step included.
 ///
 /// # Errors
 /// Lists need and budget of each stage, and a batch or a number of stages that fits.
-pub fn check_budget(settings: &Settings, placement: &Placement, devices: &[DeviceInfo]) -> Result<(), Failure> {
+pub fn check_budget(
+    settings: &Settings,
+    placement: &Placement,
+    devices: &[DeviceInfo],
+    run: Option<RunLength>,
+) -> Result<(), Failure> {
     let Some(budget) = settings.memory_budget else { return Ok(()) };
+    let wanted = Wanted { settings, devices, run };
     let ranges: Vec<_> = placement.stages.iter().map(|(_, range)| range.clone()).collect();
-    let needs = needs(settings, &ranges, devices, settings.batch)?;
+    let needs = wanted.needs(&ranges, settings.batch)?;
     if fits(&needs, budget) {
         return Ok(());
     }
@@ -26,61 +33,57 @@ pub fn check_budget(settings: &Settings, placement: &Placement, devices: &[Devic
         let verdict = if *need > budget { "too much" } else { "fits" };
         let _ = write!(message, " stage {stage} ({device}) needs {} of {}, {verdict};", mib(*need), mib(budget));
     }
-    message.push_str(&advice(settings, &ranges, devices, budget)?);
+    message.push_str(&wanted.advice(&ranges, budget)?);
     Err(Failure::new(Status::Memory, message))
 }
 
-/// Bytes that each stage needs on its device; where there are more stages than devices, these come round again. Tuning may
-/// choose kernels that want more or less scratch memory than those it begins with.
-fn needs(
-    settings: &Settings,
-    ranges: &[Range<usize>],
-    devices: &[DeviceInfo],
-    batch: usize,
-) -> Result<Vec<u64>, Failure> {
-    let options = PlanOptions {
-        schedule: settings.schedule,
-        batch,
-        microbatches: settings.microbatches.min(batch),
-        staleness: settings.staleness,
-        run: None,
-    };
-    let counting = devices.iter().cloned().map(CountingExecutor::new).cycle().take(ranges.len());
-    let plan = Plan::new(&settings.model, ranges, options, &counting.collect::<Vec<_>>())?;
-    Ok(plan.stages.iter().map(|stage| stage.memory.total).collect())
+/// A run whose memory is asked for.
+struct Wanted<'a> {
+    settings: &'a Settings,
+    devices: &'a [DeviceInfo],
+    run: Option<RunLength>,
+}
+
+impl Wanted<'_> {
+    /// Bytes that each stage needs on its device; where there are more stages than devices, these come round again. Tuning
+    /// may choose kernels that want more or less scratch memory than those it begins with.
+    fn needs(&self, ranges: &[Range<usize>], batch: usize) -> Result<Vec<u64>, Failure> {
+        let Settings { schedule, microbatches, staleness, .. } = *self.settings;
+        let options = PlanOptions { schedule, batch, microbatches: microbatches.min(batch), staleness, run: self.run };
+        let counting = self.devices.iter().cloned().map(CountingExecutor::new).cycle().take(ranges.len());
+        let plan = Plan::new(&self.settings.model, ranges, options, &counting.collect::<Vec<_>>())?;
+        Ok(plan.stages.iter().map(|stage| stage.memory.peak).collect())
+    }
+
+    /// The largest halved batch that fits these stages, and the fewest further stages that this batch fits.
+    fn advice(&self, ranges: &[Range<usize>], budget: u64) -> Result<String, Failure> {
+        let mut batch = self.settings.batch / 2;
+        while batch > 0 && !fits(&self.needs(ranges, batch)?, budget) {
+            batch /= 2;
+        }
+        let model = &self.settings.model;
+        let stages = (ranges.len() + 1..=model.layers.len()).find(|&stages| {
+            let balanced = Placement::balanced(model, &vec![""; stages]).map_err(Failure::from);
+            let needs = balanced.and_then(|placement| {
+                let ranges: Vec<_> = placement.stages.into_iter().map(|(_, range)| range).collect();
+                self.needs(&ranges, self.settings.batch)
+            });
+            needs.is_ok_and(|needs| fits(&needs, budget))
+        });
+        Ok(match (batch, stages) {
+            (0, None) => " neither a smaller batch nor more stages fit; give a larger --memory-budget".into(),
+            (0, Some(stages)) => format!(" --stages {stages} fits"),
+            (batch, None) => format!(" --batch {batch} fits"),
+            (batch, Some(stages)) => format!(" --batch {batch} fits, or --stages {stages}"),
+        })
+    }
 }
 
 fn fits(needs: &[u64], budget: u64) -> bool {
     needs.iter().all(|&need| need <= budget)
 }
 
-/// The largest halved batch that fits these stages, and the fewest further stages that this batch fits.
-fn advice(
-    settings: &Settings,
-    ranges: &[Range<usize>],
-    devices: &[DeviceInfo],
-    budget: u64,
-) -> Result<String, Failure> {
-    let mut batch = settings.batch / 2;
-    while batch > 0 && !fits(&needs(settings, ranges, devices, batch)?, budget) {
-        batch /= 2;
-    }
-    let stages = (ranges.len() + 1..=settings.model.layers.len()).find(|&stages| {
-        let balanced = Placement::balanced(&settings.model, &vec![""; stages]).map_err(Failure::from);
-        let needs = balanced.and_then(|placement| {
-            let ranges: Vec<_> = placement.stages.into_iter().map(|(_, range)| range).collect();
-            needs(settings, &ranges, devices, settings.batch)
-        });
-        needs.is_ok_and(|needs| fits(&needs, budget))
-    });
-    Ok(match (batch, stages) {
-        (0, None) => " neither a smaller batch nor more stages fit; give a larger --memory-budget".into(),
-        (0, Some(stages)) => format!(" --stages {stages} fits"),
-        (batch, None) => format!(" --batch {batch} fits"),
-        (batch, Some(stages)) => format!(" --batch {batch} fits, or --stages {stages}"),
-    })
-}
-
+/// Rounded up: a budget of what is said to be needed is enough.
 fn mib(bytes: u64) -> String {
-    format!("{:.2} MiB", bytes as f64 / 1_048_576.0)
+    format!("{:.2} MiB", (bytes as f64 / 10_485.76).ceil() / 100.0)
 }

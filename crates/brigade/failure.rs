@@ -143,7 +143,10 @@ impl From<PipelineError> for Failure {
             PipelineError::Hang { .. } => Status::Hang,
             PipelineError::NotFinite { .. } | PipelineError::BrokenWeights { .. } => Status::Numerics,
             PipelineError::Data(_) => Status::Data,
-            PipelineError::Microbatches { .. } | PipelineError::Shape(_) | PipelineError::Staleness(_) => Status::Usage,
+            PipelineError::Microbatches { .. }
+            | PipelineError::Shape(_)
+            | PipelineError::Schedule(_)
+            | PipelineError::Staleness(_) => Status::Usage,
             PipelineError::Parameters(_) => Status::Checkpoint,
             PipelineError::Panic { .. }
             | PipelineError::WrongMessage { .. }

@@ -164,7 +164,9 @@ impl Settings {
     /// # Errors
     /// Where the model has not so many layers.
     pub fn stages_asked(&self) -> Result<Option<usize>, Failure> {
-        let stages = self.stages.or((!self.cuts.is_empty()).then_some(self.cuts.len() + 1));
+        let blocks = self.schedule.blocks();
+        let interleaved = (blocks > 1 && !self.devices.is_empty()).then_some(blocks * self.devices.len());
+        let stages = self.stages.or((!self.cuts.is_empty()).then_some(self.cuts.len() + 1)).or(interleaved);
         stages.map_or(Ok(()), |stages| check_stages(&self.model, stages))?;
         Ok(stages)
     }

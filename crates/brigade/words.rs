@@ -54,7 +54,7 @@ pub struct Words {
     /// Cuts the model after these layers, in place of the balanced cuts
     #[arg(long, value_delimiter = ',')]
     pub cuts: Option<Vec<String>>,
-    /// Schedule: layer-block-wise, 1f1b-async, mixed=S,S,… (the slack of each link, 0 or 1), gpipe, 1f1b, zero-bubble
+    /// Schedule: layer-block-wise, 1f1b-async, mixed=S,S,… (the slack of each link, 0 or 1), gpipe, 1f1b, interleaved=V (layer-blocks of each device), zero-bubble
     /// [default: layer-block-wise]
     #[arg(long)]
     pub schedule: Option<String>,

@@ -33,7 +33,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let tensors = checkpoint.tensors_for(&settings.model)?;
     let data = with_normalisation(Data::open(&settings.data, settings.seed)?, checkpoint.manifest.as_ref())?;
     data.check_against(&settings.model)?;
-    let (placement, _) = setup::placement(&settings)?;
+    let (placement, _) = setup::placement(&settings, None)?;
     let mut pipeline = setup::trainer(&settings, placement).start()?;
     pipeline.set_parameters(&tensors)?;
     let batches = data.test(settings.batch).map_err(brigade_pipeline::PipelineError::Data)?;

@@ -71,7 +71,7 @@ fn placement(settings: &Settings) -> Result<(Placement, Vec<CountingExecutor>), 
         let devices = vec![CountingExecutor::unnamed(UNNAMED_BUFFER_BYTES); placement.stages.len()];
         return Ok((placement, devices));
     }
-    let (placement, devices) = setup::placement(settings)?;
+    let (placement, devices) = setup::placement(settings, None)?;
     Ok((placement, devices.into_iter().map(CountingExecutor::new).collect()))
 }
 

@@ -1,27 +1,18 @@
 //! From settings to a placement and a trainer.
 
-use brigade::{DeviceInfo, Failure, Placement, Schedule, Settings, Trainer, check_budget, choose};
+use brigade::{DeviceInfo, Failure, Placement, Settings, Trainer, check_budget, choose};
+use brigade_pipeline::plan::RunLength;
+use brigade_pipeline::schedule::Schedule;
 
-/// The placement of a run, and the device of each stage.
-pub(crate) fn placement(settings: &Settings) -> Result<(Placement, Vec<DeviceInfo>), Failure> {
+/// The placement of a run, and the device of each stage. `run` is how long it is, where that is known.
+pub(crate) fn placement(settings: &Settings, run: Option<RunLength>) -> Result<(Placement, Vec<DeviceInfo>), Failure> {
     let devices = choose(&settings.devices, settings.stages_asked()?, settings.software)?;
     let placement = place(settings, &devices)?;
-    check_slack(settings, placement.stages.len())?;
-    check_budget(settings, &placement, &devices)?;
+    Schedule::new(settings.schedule, placement.stages.len())
+        .check()
+        .map_err(|misfit| Failure::usage(misfit.to_string()))?;
+    check_budget(settings, &placement, &devices, run)?;
     Ok((placement, devices))
-}
-
-/// A mixed schedule says for each link whether it has slack.
-fn check_slack(settings: &Settings, stages: usize) -> Result<(), Failure> {
-    let links = stages.saturating_sub(1);
-    match settings.schedule {
-        Schedule::Mixed(slack) if slack.links() != links => Err(Failure::usage(format!(
-            "schedule: `{}` has the slack of {} links, and {stages} stages have {links}",
-            settings.schedule,
-            slack.links()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// The placement of a run over given devices.

@@ -21,7 +21,8 @@ pub(super) fn write(
     pipeline: &Pipeline,
     microbatches: usize,
 ) -> Result<(), Failure> {
-    let measured = Timeline { rows: spans(&reports.iter().map(last_stretch).collect::<Vec<_>>()) };
+    let rows = spans(&reports.iter().map(last_stretch).collect::<Vec<_>>());
+    let measured = Timeline { rows, devices: pipeline.schedule().devices() };
     let steps = measured.rows.first().map_or(0, |row| row.iter().filter(|span| is_update(span)).count());
     let schedule = pipeline.schedule();
     let durations: Vec<Durations> = reports.iter().map(StageReport::durations).collect();
@@ -67,5 +68,6 @@ fn part(timeline: &Timeline, range: std::ops::Range<usize>, microbatches: usize)
     let rows: Vec<Vec<Span>> = timeline.rows.iter().map(|row| row.iter().filter(is_shown).copied().collect()).collect();
     let begin = rows.iter().flatten().map(|span| span.start).fold(f64::INFINITY, f64::min);
     let moved = |span: Span| Span { start: span.start - begin, end: span.end - begin, ..span };
-    Timeline { rows: rows.into_iter().map(|row| row.into_iter().map(moved).collect()).collect() }
+    let rows = rows.into_iter().map(|row| row.into_iter().map(moved).collect()).collect();
+    Timeline { rows, devices: timeline.devices }
 }

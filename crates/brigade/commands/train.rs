@@ -11,6 +11,7 @@ use brigade::{
     train_through_faults,
 };
 use brigade_pipeline::model::Layer;
+use brigade_pipeline::plan::RunLength;
 use brigade_pipeline::{
     Checkpoint, CheckpointError, Checkpoints, Manifest, NamedTensor, RunReport, Source, Store, Values, write_tensors,
 };
@@ -68,7 +69,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     if let Some(store) = &store {
         check_room(store, &settings, saves(&settings, &data, &position))?;
     }
-    let (placement, _) = setup::placement(&settings)?;
+    let (placement, _) = setup::placement(&settings, Some(length(&settings, &data)))?;
     let schedule = brigade_pipeline::schedule::Schedule::new(settings.schedule, placement.stages.len());
     if let Some(warning) = staleness_warning(&schedule, &settings.staleness, settings.microbatches) {
         eprintln!("{warning}");
@@ -226,6 +227,10 @@ fn options(settings: &Settings, data: &Data, store: Option<Store>, position: &Po
 fn last_step(settings: &Settings, data: &Data) -> usize {
     let all = settings.epochs.saturating_mul(data.training_samples().div_ceil(settings.batch));
     settings.steps.map_or(all, |steps| steps.min(all))
+}
+
+fn length(settings: &Settings, data: &Data) -> RunLength {
+    RunLength { epochs: settings.epochs, training: data.training_samples(), evaluated: data.test_samples() }
 }
 
 /// Checkpoints that a run makes from `position` on, at least: some ends of epochs are checkpoints within one, too.

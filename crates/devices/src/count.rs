@@ -6,7 +6,7 @@ use brigade_kernels::Limits;
 
 use crate::adapters::TIMESTAMPS;
 use crate::program::{BufferId, Command, Program, Slice};
-use crate::slots::{AROUND, STAMP_BYTES, Slots, UPLOADS, Way, buffer_bytes, returned_bytes, uniforms};
+use crate::slots::{AROUND, PIECE, STAMP_BYTES, Slots, UPLOADS, Way, buffer_bytes, returned_bytes, uniforms};
 use crate::{
     Completion, DeviceError, DeviceInfo, Executor, Identity, Kind, Ledger, ProgramId, Purpose, Selection, Ticket,
     Upload,
@@ -144,8 +144,12 @@ impl Executor for CountingExecutor {
         self.refuse()
     }
 
-    fn read(&mut self, _: Slice) -> Result<Vec<u8>, DeviceError> {
-        self.refuse()
+    /// Zeros; the staging memory that a piece passes through counts towards the peak.
+    fn read(&mut self, from: Slice) -> Result<Vec<u8>, DeviceError> {
+        let bytes = vec![0; 4 * from.elements];
+        let piece = self.count(bytes.len().min(PIECE) as u64, Purpose::Staging);
+        self.ledger.release(Purpose::Staging, piece);
+        Ok(bytes)
     }
 
     fn prepare(&mut self, program: &Program, depth: usize) -> Result<ProgramId, DeviceError> {

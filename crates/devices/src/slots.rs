@@ -6,6 +6,9 @@ use brigade_kernels::Dispatch;
 /// free, so that more would only be memory.
 pub(crate) const UPLOADS: usize = 2;
 
+/// Transfers outside of programs go in pieces of at most so many bytes, so that their staging memory stays small.
+pub(crate) const PIECE: usize = 8 << 20;
+
 /// Uniforms start at multiples of this: the strictest alignment among adapters.
 pub(crate) const UNIFORM_ALIGNMENT: usize = 256;
 

@@ -13,6 +13,9 @@ pub enum PipelineError {
     /// Sizes that cannot be indexed.
     #[error(transparent)]
     Shape(#[from] ShapeError),
+    /// A schedule that does not fit the number of stages.
+    #[error(transparent)]
+    Schedule(#[from] crate::schedule::Misfit),
     /// A device failed.
     #[error("stage {stage}: {source}")]
     Device {

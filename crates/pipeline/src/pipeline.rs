@@ -22,7 +22,7 @@ use crate::link::{Feed, join};
 use crate::model::Sequential;
 use crate::report::StageReport;
 use crate::schedule::{Kind, Schedule};
-use crate::stage::worker::{Event, Order, Segment, Worker};
+use crate::stage::worker::{Event, Order, Segment, Turns, Worker};
 use crate::stage::{Block, Stage, StageOptions, Updates};
 use crate::staleness::{StagePlan, StalenessOptions};
 use crate::train::LearningRate;
@@ -170,11 +170,12 @@ impl Pipeline {
         options: PipelineOptions,
     ) -> Result<Self, PipelineError> {
         let PipelineOptions { batch, microbatches, .. } = options;
+        let schedule = Schedule::new(options.schedule, stages.len());
+        schedule.check()?;
         if microbatches == 0 || microbatches > batch {
             return Err(PipelineError::Microbatches { microbatches, batch });
         }
         options.staleness.corrections.check(options.staleness.weights, options.optimiser.nesterov)?;
-        let schedule = Schedule::new(options.schedule, stages.len());
         let capacities: Vec<_> = (1..stages.len()).map(|s| schedule.capacity(s - 1, microbatches)).collect();
         let fed = FEED_STEPS * microbatches;
         // Labels wait until the last stage's backward; by then the first stage has run at most `warmup` forwards.
@@ -183,11 +184,14 @@ impl Pipeline {
         let ranges = stages.iter().map(|(range, _)| range.clone()).collect();
         let (tell, events) = channel();
         let built = build_stages(model, stages, &schedule, &options)?;
+        let turns: Vec<_> = (0..schedule.devices()).map(|_| Turns::new()).collect();
         let workers = built
             .into_iter()
             .zip(ends)
             .map(|(stage, ends)| {
-                spawn(Worker::new(stage, schedule, ends, tell.clone(), options.link_checksums), tell.clone())
+                let turns = (schedule.kind.blocks() > 1).then(|| turns[schedule.device(stage.index)].clone());
+                let worker = Worker::new(stage, schedule, ends, turns, tell.clone(), options.link_checksums);
+                spawn(worker, tell.clone())
             })
             .collect::<Result<_, _>>()?;
         let sample = (model.input.elements()?, model.classes());

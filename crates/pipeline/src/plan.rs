@@ -98,6 +98,8 @@ pub struct MemoryPlan {
     pub small: u64,
     /// The sum.
     pub total: u64,
+    /// The most at any time: parameters are read through staging memory of the moment.
+    pub peak: u64,
 }
 
 /// What passes a link in a step.
@@ -205,6 +207,7 @@ impl MemoryPlan {
             workspace: bytes(Purpose::Workspace),
             small: bytes(Purpose::Small),
             total: ledger.live_bytes(),
+            peak: ledger.peak_bytes(),
         }
     }
 }

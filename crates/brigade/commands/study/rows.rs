@@ -88,15 +88,15 @@ impl Combination {
 /// The published schedule with nothing done about its staleness.
 static UNCORRECTED: Combination = Combination::new("layer-block-wise", 1, "single", "none");
 /// Little slack, as many microbatches in an update as there are stages, so that no gradient is older than one update, and
-/// a prediction that knows the momentum; in the last epoch nothing is stale.
-static BEST_AT_4: Combination = Combination::new("1f1b-async", 4, "single", "momentum-prediction,synchronous-finish=1");
+/// a prediction that knows the momentum.
+static BEST_AT_4: Combination = Combination::new("1f1b-async", 4, "single", "momentum-prediction");
 /// The same at eight stages.
-static BEST_AT_8: Combination = Combination::new("1f1b-async", 8, "single", "momentum-prediction,synchronous-finish=1");
+static BEST_AT_8: Combination = Combination::new("1f1b-async", 8, "single", "momentum-prediction");
 
 /// What lies between the two, one thing changed at a time, and what others have proposed.
 static OTHERS: [Combination; 12] = [
-    Combination::new("1f1b-async", 4, "single", "momentum-prediction"),
-    Combination::new("1f1b-async", 8, "single", "momentum-prediction"),
+    Combination::new("1f1b-async", 4, "single", "momentum-prediction,synchronous-finish=1"),
+    Combination::new("1f1b-async", 8, "single", "momentum-prediction,synchronous-finish=1"),
     Combination::new("1f1b-async", 1, "single", "none"),
     Combination::new("1f1b-async", 4, "single", "none"),
     Combination::new("1f1b-async", 1, "single", "momentum-prediction"),

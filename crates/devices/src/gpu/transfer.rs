@@ -4,10 +4,8 @@ use wgpu::{BufferUsages, MapMode, SubmissionIndex};
 
 use super::executor::GpuExecutor;
 use crate::program::Slice;
+use crate::slots::PIECE;
 use crate::{DeviceError, Purpose};
-
-/// Larger transfers go in pieces of this size, so that staging memory stays small.
-const PIECE: usize = 8 << 20;
 
 /// Smaller writes are left to wgpu, which sends them with the next submission.
 const SMALL: usize = 64 << 10;

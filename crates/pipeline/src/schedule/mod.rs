@@ -5,6 +5,7 @@
 //! read the rows that [`Schedule::row`] gives.
 
 mod action;
+mod interleaved;
 pub mod picture;
 mod simulate;
 mod slack;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use action::{Action, Verb};
+pub use interleaved::Blocks;
 pub use simulate::{Deadlock, Durations, Span, Timeline, simulate};
 pub use slack::Slack;
 
@@ -34,13 +36,15 @@ pub enum Kind {
     GPipe,
     /// One forward, one backward, then a flush (PipeDream-Flush, Narayanan et al. 2021).
     OneForwardOneBackward,
+    /// `1f1b` with several layer-blocks on each device, `interleaved=2` (Narayanan et al. 2021).
+    Interleaved(Blocks),
     /// As `1f1b`, with the gradients of the weights put off until the device has nothing more urgent to do (ZB-H1, Qi
     /// et al. 2023).
     ZeroBubble,
 }
 
 impl Kind {
-    /// Every kind but [`Kind::Mixed`], of which there are many.
+    /// Every kind but [`Kind::Mixed`] and [`Kind::Interleaved`], of which there are many.
     pub const ALL: [Self; 5] = [
         Self::LayerBlockWise,
         Self::OneForwardOneBackwardAsync,
@@ -57,18 +61,27 @@ impl Kind {
             Self::Mixed(_) => "mixed",
             Self::GPipe => "gpipe",
             Self::OneForwardOneBackward => "1f1b",
+            Self::Interleaved(_) => "interleaved",
             Self::ZeroBubble => "zero-bubble",
         }
     }
 
     /// Whether every step ends with a flush, so that no weights are stale.
     pub const fn flushes(self) -> bool {
-        matches!(self, Self::GPipe | Self::OneForwardOneBackward | Self::ZeroBubble)
+        matches!(self, Self::GPipe | Self::OneForwardOneBackward | Self::Interleaved(_) | Self::ZeroBubble)
     }
 
     /// Whether a backward is split into the gradient of the input and that of the weights.
     pub const fn splits(self) -> bool {
         matches!(self, Self::ZeroBubble)
+    }
+
+    /// Layer-blocks of each device.
+    pub const fn blocks(self) -> usize {
+        match self {
+            Self::Interleaved(blocks) => blocks.count(),
+            _ => 1,
+        }
     }
 
     /// Cycles that a transfer over `link` has to itself.
@@ -85,6 +98,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mixed(slack) => write!(f, "mixed={slack}"),
+            Self::Interleaved(blocks) => write!(f, "interleaved={blocks}"),
             _ => f.write_str(self.name()),
         }
     }
@@ -107,7 +121,8 @@ impl TryFrom<String> for Kind {
 /// A schedule that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "there is no schedule `{0}`; known are: {known}, and mixed=S,S,… with the slack of each link, 0 or 1",
+    "there is no schedule `{0}`; known are: {known}, mixed=S,S,… with the slack of each link, 0 or 1, and interleaved=V with \
+     the layer-blocks of each device, 2 or more",
     known = Kind::ALL.map(Kind::name).join(", ")
 )]
 pub struct UnknownSchedule(pub String);
@@ -117,11 +132,35 @@ impl FromStr for Kind {
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let unknown = || UnknownSchedule(name.to_owned());
-        match name.strip_prefix("mixed=") {
-            Some(slack) => slack.parse().map(Self::Mixed).map_err(|_| unknown()),
-            None => Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(unknown),
+        match name.split_once('=') {
+            Some(("mixed", slack)) => slack.parse().map(Self::Mixed).map_err(|_| unknown()),
+            Some(("interleaved", blocks)) => blocks.parse().map(Self::Interleaved).map_err(|_| unknown()),
+            _ => Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(unknown),
         }
     }
+}
+
+/// A schedule that is none for a number of stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Misfit {
+    /// It has the slack of too many links, or of too few.
+    #[error("schedule: `{kind}` has the slack of {given} links, and {stages} stages have {links}", links = stages - 1)]
+    Links {
+        /// The schedule.
+        kind: Kind,
+        /// Links whose slack it has.
+        given: usize,
+        /// Stages.
+        stages: usize,
+    },
+    /// Some device would have fewer layer-blocks than the others.
+    #[error("schedule: `{kind}` has {blocks} layer-blocks on each device, and {stages} stages are no multiple of that", blocks = kind.blocks())]
+    Blocks {
+        /// The schedule.
+        kind: Kind,
+        /// Stages.
+        stages: usize,
+    },
 }
 
 /// A member of the family for a number of stages. Stages count from 0 here; the papers' s is `stage + 1`.
@@ -139,6 +178,31 @@ impl Schedule {
         Self { kind, stages }
     }
 
+    /// Whether the schedule is one for its number of stages.
+    ///
+    /// # Errors
+    /// Where it speaks of another number of links, or the stages do not spread evenly over devices.
+    pub fn check(&self) -> Result<(), Misfit> {
+        let Self { kind, stages } = *self;
+        match kind {
+            Kind::Mixed(slack) if slack.links() + 1 != stages => {
+                Err(Misfit::Links { kind, given: slack.links(), stages })
+            }
+            Kind::Interleaved(blocks) if !stages.is_multiple_of(blocks.count()) => Err(Misfit::Blocks { kind, stages }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Devices that the stages are on: as many as there are stages, but for `interleaved`.
+    pub const fn devices(&self) -> usize {
+        self.stages.div_ceil(self.kind.blocks())
+    }
+
+    /// The device of a stage, from 0.
+    pub const fn device(&self, stage: usize) -> usize {
+        stage % self.devices()
+    }
+
     /// Forwards that a stage runs before its first backward. `microbatches` is the largest number of microbatches in
     /// a step, which bounds the flushing kinds.
     ///
@@ -148,6 +212,9 @@ impl Schedule {
         match self.kind {
             Kind::LayerBlockWise | Kind::OneForwardOneBackwardAsync | Kind::Mixed(_) => unbounded,
             Kind::GPipe => microbatches,
+            Kind::Interleaved(_) => {
+                self.step_row(stage, 0, microbatches).iter().take_while(|action| action.verb == Verb::Forward).count()
+            }
             Kind::OneForwardOneBackward | Kind::ZeroBubble => unbounded.min(microbatches),
         }
     }
@@ -155,7 +222,11 @@ impl Schedule {
     /// Activation sets that a stage holds at most: from a microbatch's forward to the end of its backward. Putting
     /// gradients of weights off, ZB-H1 lets every stage hold as many as the first one does under `1f1b`.
     pub fn activation_sets(&self, stage: usize, microbatches: usize) -> usize {
-        if self.kind.splits() { self.warmup(0, microbatches) } else { self.warmup(stage, microbatches) }
+        match self.kind {
+            Kind::ZeroBubble => self.warmup(0, microbatches),
+            Kind::Interleaved(_) => most_in_flight(&self.step_row(stage, 0, microbatches)),
+            _ => self.warmup(stage, microbatches),
+        }
     }
 
     /// Whether any stage uses weights that are stale, so that emptying the pipes changes the run.
@@ -171,6 +242,10 @@ impl Schedule {
     /// Messages that a link's channel must hold in each direction, for the link after `stage`, so that no schedule
     /// of the family deadlocks and a sender never waits for a receiver that is on time.
     pub fn capacity(&self, stage: usize, microbatches: usize) -> usize {
+        if let Kind::Interleaved(_) = self.kind {
+            // A sender waits for what is under way between it and the end no more than for its own turn.
+            return self.activation_sets(stage, microbatches).max(1);
+        }
         (self.warmup(stage, microbatches) - self.warmup(stage + 1, microbatches)).max(1)
     }
 
@@ -182,7 +257,10 @@ impl Schedule {
             let mut row = Vec::new();
             for (step, &count) in steps.iter().enumerate() {
                 let (warmup, microbatches) = (self.warmup(stage, count), first..first + count);
-                if self.kind.splits() {
+                if let Kind::Interleaved(_) = self.kind {
+                    row.extend(self.step_row(stage, first, count));
+                    row.push(Action::update(step));
+                } else if self.kind.splits() {
                     put_off(warmup, stage, microbatches, &mut row);
                     row.push(Action::update(step));
                 } else {
@@ -199,6 +277,45 @@ impl Schedule {
             row
         }
     }
+
+    /// Where the actions of a stage's row stand in the row of its device, over the same segment: when its turn is among
+    /// the other layer-blocks there. An update waits for no turn, and where a device has one block nothing does.
+    pub fn turns(&self, stage: usize, steps: &[usize]) -> Vec<Option<usize>> {
+        let Kind::Interleaved(blocks) = self.kind else { return vec![None; self.row(stage, steps).len()] };
+        let (own, mut before) = (stage / self.devices(), 0);
+        let mut turns = Vec::new();
+        for &count in steps {
+            let row = interleaved::device_row(self.device(stage), self.devices(), blocks.count(), 0, count);
+            turns.extend((before..).zip(&row).filter(|(_, (block, _))| *block == own).map(|(turn, _)| Some(turn)));
+            turns.push(None);
+            before += row.len();
+        }
+        turns
+    }
+
+    /// Turns that the layer-blocks of one device take in all.
+    pub fn turns_of_a_device(&self, steps: &[usize]) -> usize {
+        match self.kind {
+            Kind::Interleaved(blocks) => 2 * blocks.count() * steps.iter().sum::<usize>(),
+            _ => 0,
+        }
+    }
+
+    /// The part of an interleaved step that is a stage's own, without the update.
+    fn step_row(&self, stage: usize, first: usize, count: usize) -> Vec<Action> {
+        let (own, blocks) = (stage / self.devices(), self.kind.blocks());
+        let row = interleaved::device_row(self.device(stage), self.devices(), blocks, first, count);
+        row.into_iter().filter(|(block, _)| *block == own).map(|(_, action)| action).collect()
+    }
+}
+
+/// Most microbatches of a row whose forward is done and whose backward is not.
+fn most_in_flight(row: &[Action]) -> usize {
+    let begun = row.iter().scan(0usize, |begun, action| {
+        *begun = if action.verb == Verb::Forward { *begun + 1 } else { *begun - 1 };
+        Some(*begun)
+    });
+    begun.max().unwrap_or(0)
 }
 
 /// Where a step ends: after the backward of its last microbatch.

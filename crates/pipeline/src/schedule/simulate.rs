@@ -54,6 +54,8 @@ pub struct Span {
 pub struct Timeline {
     /// For every stage its actions in order.
     pub rows: Vec<Vec<Span>>,
+    /// Devices that the stages are on.
+    pub devices: usize,
 }
 
 impl Timeline {
@@ -66,7 +68,7 @@ impl Timeline {
     /// it is (P − 1) / (M + P − 1) for `gpipe` and `1f1b` (Narayanan et al. 2021).
     pub fn bubble(&self) -> f64 {
         let busy: f64 = self.rows.iter().flatten().map(|span| span.end - span.start).sum();
-        let all = self.rows.len() as f64 * self.makespan();
+        let all = self.devices as f64 * self.makespan();
         if all > 0.0 { 1.0 - busy / all } else { 0.0 }
     }
 }
@@ -92,9 +94,12 @@ pub fn simulate(
     capacity: impl Fn(usize) -> usize,
 ) -> Result<Timeline, Deadlock> {
     let plans: Vec<Vec<Action>> = (0..schedule.stages).map(|stage| schedule.row(stage, steps)).collect();
+    let turns: Vec<_> = (0..schedule.stages).map(|stage| schedule.turns(stage, steps)).collect();
+    let devices = schedule.devices();
     let mut state = State {
         rows: vec![Vec::new(); schedule.stages],
-        free_at: vec![0.0; schedule.stages],
+        free_at: vec![0.0; devices],
+        turn: vec![0; devices],
         sent: BTreeMap::new(),
         taken: BTreeMap::new(),
     };
@@ -102,16 +107,19 @@ pub fn simulate(
         let mut progressed = false;
         for stage in 0..schedule.stages {
             while let Some(&action) = plans[stage].get(state.rows[stage].len()) {
-                let last_stage = schedule.stages - 1;
-                if !state.step(stage, last_stage, action, &durations[stage], transfer, &capacity) {
+                let turn = turns[stage][state.rows[stage].len()];
+                if turn.is_some_and(|turn| turn != state.turn[schedule.device(stage)])
+                    || !state.step(stage, schedule, action, &durations[stage], transfer, &capacity)
+                {
                     break;
                 }
+                state.turn[schedule.device(stage)] += usize::from(turn.is_some());
                 progressed = true;
             }
         }
         let waiting: Vec<_> = plans.iter().zip(&state.rows).map(|(plan, done)| plan.get(done.len()).copied()).collect();
         if waiting.iter().all(Option::is_none) {
-            return Ok(Timeline { rows: state.rows });
+            return Ok(Timeline { rows: state.rows, devices });
         }
         if !progressed {
             return Err(Deadlock { waiting });
@@ -124,7 +132,10 @@ type Channel = (usize, Verb);
 
 struct State {
     rows: Vec<Vec<Span>>,
+    /// For every device.
     free_at: Vec<f64>,
+    /// For every device, whose turn it is.
+    turn: Vec<usize>,
     /// When each message of a channel arrived, in order.
     sent: BTreeMap<Channel, Vec<f64>>,
     /// When each message of a channel was taken, in order.
@@ -136,13 +147,13 @@ impl State {
     fn step(
         &mut self,
         stage: usize,
-        last_stage: usize,
+        schedule: &Schedule,
         action: Action,
         durations: &Durations,
         transfer: f64,
         capacity: &impl Fn(usize) -> usize,
     ) -> bool {
-        let verb = action.verb;
+        let (verb, last_stage, device) = (action.verb, schedule.stages - 1, schedule.device(stage));
         let (input, output) = match verb {
             Verb::Forward => {
                 let input = (stage > 0).then(|| (stage - 1, verb));
@@ -155,7 +166,7 @@ impl State {
             Verb::WeightGradient | Verb::Update => (None, None),
         };
         let duration = durations.of(verb);
-        let mut start = self.free_at[stage];
+        let mut start = self.free_at[device];
         if let Some(channel) = input {
             let position = self.taken.get(&channel).map_or(0, Vec::len);
             let Some(&arrived) = self.sent.get(&channel).and_then(|sent| sent.get(position)) else { return false };
@@ -176,7 +187,7 @@ impl State {
             self.taken.entry(channel).or_default().push(start);
         }
         self.rows[stage].push(Span { action, start, end });
-        self.free_at[stage] = end;
+        self.free_at[device] = end;
         true
     }
 }

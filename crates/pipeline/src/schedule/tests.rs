@@ -7,7 +7,19 @@ const UNIT: Durations = Durations::whole(1.0, 1.0, 0.0);
 
 fn every_schedule() -> impl Iterator<Item = (Schedule, usize)> {
     let plain = Kind::ALL.into_iter().flat_map(|kind| (1..=8).map(move |stages| Schedule::new(kind, stages)));
-    plain.chain(every_mixture()).flat_map(|schedule| (1..=16).map(move |microbatches| (schedule, microbatches)))
+    plain
+        .chain(every_mixture())
+        .chain(every_interleaved())
+        .flat_map(|schedule| (1..=16).map(move |microbatches| (schedule, microbatches)))
+}
+
+/// Two and three layer-blocks on each of up to eight devices.
+fn every_interleaved() -> impl Iterator<Item = Schedule> {
+    [2, 3].into_iter().flat_map(|blocks| (1..=8).map(move |devices| interleaved(blocks, devices)))
+}
+
+fn interleaved(blocks: usize, devices: usize) -> Schedule {
+    Schedule::new(format!("interleaved={blocks}").parse().unwrap(), blocks * devices)
 }
 
 /// Every choice of slack for up to seven links.
@@ -42,6 +54,9 @@ fn a_mixture_of_all_or_none_is_one_of_the_plain_kinds() {
     for kind in Kind::ALL {
         assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{}\"", kind.name()));
     }
+    for (text, error) in [("interleaved", true), ("interleaved=1", true), ("interleaved=2", false)] {
+        assert_eq!(text.parse::<Kind>().is_err(), error, "{text}");
+    }
     assert!("mixed".parse::<Kind>().unwrap_err().to_string().contains("mixed=S"));
 }
 
@@ -57,6 +72,15 @@ fn rows_print_as_in_the_papers() {
     assert_eq!(print(Kind::ZeroBubble, 0, &[4]), "F0 F1 F2 I0 W0 F3 I1 W1 I2 W2 I3 W3 U0");
     assert_eq!(print(Kind::ZeroBubble, 2, &[4]), "F0 I0 F1 I1 F2 I2 W0 F3 I3 W1 W2 W3 U0");
     assert_eq!(print(Kind::OneForwardOneBackwardAsync, 2, &[1; 3]), "F0 B0 U0 F1 B1 U1 F2 B2 U2");
+    let rows: Vec<_> = (0..4).map(|stage| interleaved(2, 2).row(stage, &[4])).collect();
+    let rows = rows.iter().map(|row| row.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+    let wanted = [
+        "F0 F1 F2 F3 B0 B1 B2 B3 U0",
+        "F0 F1 F2 B0 F3 B1 B2 B3 U0",
+        "F0 F1 B0 B1 F2 F3 B2 B3 U0",
+        "F0 B0 F1 B1 F2 B2 F3 B3 U0",
+    ];
+    assert_eq!(rows.collect::<Vec<_>>(), wanted);
 }
 
 #[test]
@@ -73,6 +97,9 @@ fn no_schedule_deadlocks_with_links_of_the_computed_capacity() {
 #[test]
 fn activation_sets_and_staleness_are_those_of_the_table() {
     for (schedule, microbatches) in every_schedule() {
+        if let Kind::Interleaved(_) = schedule.kind {
+            continue;
+        }
         let p = schedule.stages;
         let steps = vec![microbatches; 40 / microbatches + 2];
         for stage in 0..p {
@@ -85,6 +112,7 @@ fn activation_sets_and_staleness_are_those_of_the_table() {
                 Kind::OneForwardOneBackward => microbatches.min(p - s + 1),
                 // The most that 1f1b holds, which is its first stage's; every stage may reach it.
                 Kind::ZeroBubble => microbatches.min(p),
+                Kind::Interleaved(_) => unreachable!("left out above"),
             };
             let row = schedule.row(stage, &steps);
             assert_eq!(most_in_flight(&row), sets, "{schedule:?} stage {stage}");
@@ -96,10 +124,38 @@ fn activation_sets_and_staleness_are_those_of_the_table() {
                     Kind::LayerBlockWise => 2 * (p - s),
                     Kind::OneForwardOneBackwardAsync => p - s,
                     Kind::Mixed(_) => p - s + slack_after(&schedule, stage),
-                    Kind::GPipe | Kind::OneForwardOneBackward | Kind::ZeroBubble => 0,
+                    _ => 0,
                 };
                 assert_eq!(measured_staleness(&row, microbatches), staleness, "{schedule:?} stage {stage}");
                 assert_eq!(schedule.staleness(stage), staleness);
+            }
+        }
+    }
+}
+
+#[test]
+fn interleaved_devices_take_every_block_of_every_microbatch_once_and_hold_what_is_published() {
+    for schedule in every_interleaved() {
+        let (devices, blocks) = (schedule.devices(), schedule.kind.blocks());
+        for microbatches in 1..=16 {
+            for device in 0..devices {
+                let steps = [microbatches, 1, microbatches];
+                let mut row = Vec::new();
+                for stage in (device..schedule.stages).step_by(devices) {
+                    let (actions, turns) = (schedule.row(stage, &steps), schedule.turns(stage, &steps));
+                    assert_eq!(actions.len(), turns.len());
+                    assert_eq!(most_in_flight(&actions), schedule.activation_sets(stage, microbatches));
+                    assert_eq!(schedule.staleness(stage), 0);
+                    row.extend(turns.into_iter().zip(actions).filter_map(|(turn, action)| Some((turn?, action))));
+                }
+                row.sort_by_key(|(turn, _)| *turn);
+                let all = 2 * blocks * (2 * microbatches + 1);
+                assert!(row.iter().map(|(turn, _)| *turn).eq(0..all), "{schedule:?} device {device}");
+                // Narayanan et al. 2021: 2(P − 1 − p) + (V − 1)P forwards before the first pair, with groups of P.
+                let group = microbatches.div_ceil((microbatches / devices).max(1));
+                let warmup = 2 * (devices - 1 - device) + (blocks - 1) * group + 1;
+                let actions: Vec<_> = row.into_iter().map(|(_, action)| action).collect();
+                assert_eq!(most_in_flight(&actions), warmup.min(blocks * microbatches), "{schedule:?} device {device}");
             }
         }
     }
@@ -166,6 +222,14 @@ fn bubbles_are_those_of_the_formulas() {
         let one_f_one_b = (stages - 1.0) / (microbatches + stages - 1.0);
         for kind in [Kind::GPipe, Kind::OneForwardOneBackward] {
             assert!((bubble(kind) - one_f_one_b).abs() < 1e-9, "{kind} {p} {m}: {}", bubble(kind));
+        }
+        // The pipes fill in a V-th of the time: (P − 1)/V of 1F1B's idle time beside the same work (Narayanan et al. 2021).
+        for blocks in [2, 3] {
+            let schedule = interleaved(blocks, p);
+            let durations = vec![Durations::whole(1.0, 2.0, 0.0); schedule.stages];
+            let run = simulate(&schedule, &[m], &durations, 0.0, |link| schedule.capacity(link, m)).unwrap();
+            let wanted = (stages - 1.0) / (blocks as f64 * microbatches + stages - 1.0);
+            assert!((run.bubble() - wanted).abs() < 1e-9, "{p} × {blocks} {m}: {}", run.bubble());
         }
         // Each device idles (P − 1)(F + I − W) in place of 1F1B's (P − 1)(F + I + W): Qi et al. 2023, table 1.
         let zero_bubble = (stages - 1.0) / (3.0 * microbatches + stages - 1.0);

@@ -330,6 +330,14 @@ impl Stage {
             .collect()
     }
 
+    /// Reads the largest parameter, as a snapshot does: the most staging memory that one needs.
+    pub(super) fn read_largest(&mut self) -> Result<(), PipelineError> {
+        let placed = self.buffers.layout.parameters.iter().max_by_key(|placed| placed.elements);
+        let Some(largest) = placed.map(|placed| self.buffers.parameter(placed, Tensor::W)) else { return Ok(()) };
+        let read = self.executor.read(largest).map(drop);
+        read.map_err(|source| PipelineError::Device { stage: self.index, source })
+    }
+
     /// Overwrites the parameters that are named, with their state.
     pub(crate) fn set_parameters(&mut self, parameters: &[NamedTensor]) -> Result<(), PipelineError> {
         let plan = self.plan();

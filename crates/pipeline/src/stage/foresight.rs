@@ -53,9 +53,13 @@ impl Stage {
                 self.foresee(Key::Evaluate { samples })?;
             }
         }
-        if !run.synchronous {
-            return Ok(());
+        if run.synchronous {
+            self.foresee_synchronous(run)?;
         }
+        self.read_largest()
+    }
+
+    fn foresee_synchronous(&mut self, run: &Foreseen) -> Result<(), PipelineError> {
         let schedule = Schedule::new(Kind::OneForwardOneBackward, run.schedule.stages);
         let plan = StagePlan::synchronous();
         self.foresee_epoch(run, &Epoch { schedule, plan, first_step: 0, synchronous: true })

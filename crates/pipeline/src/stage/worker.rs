@@ -6,6 +6,7 @@
 
 mod incoming;
 mod outgoing;
+mod turns;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, mpsc};
@@ -23,6 +24,7 @@ use crate::train::LearningRate;
 use crate::{NamedTensor, PipelineError};
 use incoming::Next;
 use outgoing::InFlight;
+pub(crate) use turns::Turns;
 
 /// What a worker is told to do.
 #[derive(Debug, Clone)]
@@ -87,6 +89,10 @@ pub(crate) struct Worker {
     landing: Vec<u8>,
     /// The run's step that the segment at hand starts with.
     first_step: usize,
+    /// Shared with the other layer-blocks of the device, where there are any.
+    turns: Option<Turns>,
+    /// Turns of the segments before the one at hand.
+    turns_before: usize,
     /// When the order at hand began.
     started: Instant,
 }
@@ -120,6 +126,7 @@ impl Worker {
         stage: Stage,
         schedule: Schedule,
         ends: Ends,
+        turns: Option<Turns>,
         events: mpsc::Sender<Event>,
         checksums: bool,
     ) -> Self {
@@ -138,6 +145,8 @@ impl Worker {
             checksums,
             landing: Vec::new(),
             first_step: 0,
+            turns,
+            turns_before: 0,
             started: Instant::now(),
         }
     }
@@ -147,8 +156,9 @@ impl Worker {
         self.stage.index
     }
 
-    /// Drops the ends of the links, so that the neighbours notice at once.
+    /// Drops the ends of the links, so that the neighbours notice at once, and so do the other blocks of the device.
     pub(crate) fn disconnect(&mut self) {
+        self.turns.iter().for_each(Turns::end);
         self.ends = crate::link::Ends::none();
     }
 
@@ -189,7 +199,9 @@ impl Worker {
         self.first_step = segment.first_step;
         let (schedule, plan) = self.course(segment);
         let mut row = schedule.row(self.stage.index, &segment.steps);
-        let mut versions = Versions::new(plan, &row, &segment.steps, segment.first_step);
+        let mut turns = schedule.turns(self.stage.index, &segment.steps);
+        let mut done = segment.steps.as_slice();
+        let mut versions = Versions::new(plan, &row, done, segment.first_step);
         let before = plan.last_updated_step(segment.first_step);
         self.stage.refresh(segment.learning_rate.at(before) * plan.rate_factor(before))?;
         let mut position = 0;
@@ -206,16 +218,20 @@ impl Worker {
                 Verb::Forward | Verb::Backward | Verb::InputGradient => match self.receive(action).await? {
                     Next::End { steps } => {
                         self.pass_end_on(steps).await?;
-                        row = schedule.row(self.stage.index, &segment.steps[..steps]);
-                        versions = Versions::new(plan, &row, &segment.steps[..steps], segment.first_step);
+                        done = &segment.steps[..steps];
+                        row = schedule.row(self.stage.index, done);
+                        turns = schedule.turns(self.stage.index, done);
+                        versions = Versions::new(plan, &row, done, segment.first_step);
                         continue;
                     }
                     Next::Received(tag, payload) => {
+                        self.take_turn(action, turns[position]).await?;
                         let weights = match action.verb {
                             Verb::Forward => versions.forward(action.index),
                             _ => versions.backward(action.index),
                         };
                         let ticket = self.submit(action, &tag, &payload, weights)?;
+                        self.pass_turn(turns[position]);
                         self.let_go(payload);
                         self.push(action, Some(tag), ticket).await?;
                     }
@@ -223,6 +239,7 @@ impl Worker {
             }
             position += 1;
         }
+        self.turns_before += schedule.turns_of_a_device(done);
         self.retire_down_to(0).await
     }
 
