@@ -1,6 +1,7 @@
 #![doc = include_str!("../../README.md")]
 
 mod advice;
+mod balance;
 mod budget;
 mod devices;
 mod failure;
@@ -14,6 +15,7 @@ mod trainer;
 mod words;
 
 pub use advice::{RECOMMENDED, staleness_warning};
+pub use balance::Balance;
 pub use brigade_data::{Kind as DataKind, Spec};
 pub use brigade_devices::{DeviceInfo, Tuning, TuningReport, list};
 pub use brigade_kernels::{Precision, Shape};

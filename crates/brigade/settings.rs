@@ -11,6 +11,7 @@ use brigade_pipeline::schedule::Kind;
 use brigade_pipeline::staleness::{StalenessError, StalenessOptions};
 use brigade_pipeline::{LearningRate, Optimiser, PlacementError, Position};
 
+use crate::balance::Balance;
 use crate::failure::Failure;
 use crate::recovery::OnNan;
 use crate::words::Words;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub stages: Option<usize>,
     /// Layers to cut after; empty for balanced cuts.
     pub cuts: Vec<String>,
+    /// What balanced cuts even out.
+    pub balance: Balance,
     /// The schedule.
     pub schedule: Kind,
     /// What is done about staleness.
@@ -127,6 +130,7 @@ impl Settings {
             software: words.software.unwrap_or(false),
             stages: words.stages,
             cuts: words.cuts.unwrap_or_default(),
+            balance: words.balance.as_deref().map(parsed).transpose()?.unwrap_or_default(),
             schedule,
             staleness,
             epochs: words.epochs.unwrap_or(1),
@@ -283,6 +287,7 @@ mod tests {
             ("microbatches = 0", "microbatches"),
             ("batch = 4\nmicrobatches = 5", "microbatches"),
             ("stages = 0", "stages"),
+            ("balance = \"even\"", "balance"),
             ("schedule = \"x\"", "schedule"),
             ("weights = \"two\"", "weights"),
             ("correction = [\"two\"]", "correction"),

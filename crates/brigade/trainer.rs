@@ -2,15 +2,23 @@
 
 use std::ops::Range;
 
-use brigade_devices::{DeviceInfo, Executor, OpenOptions, Selection, Task, Tuner, Tuning, TuningReport};
+use brigade_devices::{DeviceInfo, Executor, OpenOptions, Selection, StandIn, Task, Tuner, Tuning, TuningReport};
 use brigade_kernels::ops::OPERATIONS;
 use brigade_kernels::{Entry, Limits, Precision};
 use brigade_pipeline::model::Sequential;
 use brigade_pipeline::schedule::Kind;
 use brigade_pipeline::staleness::StalenessOptions;
-use brigade_pipeline::{DataParallel, DataParallelOptions, Optimiser, Pipeline, PipelineOptions, Placement};
+use brigade_pipeline::{
+    DataParallel, DataParallelOptions, LayerTimes, Optimiser, Pipeline, PipelineOptions, Placement,
+};
 
 use crate::failure::Failure;
+
+/// Opens and readies the device of a stage.
+type Ready<'a> = &'a dyn Fn() -> Result<Box<dyn Executor>, Failure>;
+
+/// What computes for a stage: the device of that index, once it is readied, or something in its place.
+type Make<'a> = &'a dyn Fn(usize, Ready<'_>) -> Result<Box<dyn Executor>, Failure>;
 
 /// Gathers what a pipeline needs, and starts it.
 ///
@@ -148,6 +156,11 @@ impl Trainer {
         self
     }
 
+    /// Which device has which layers.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
     /// The device of each stage, as the placement names it.
     pub fn devices(&self) -> impl Iterator<Item = &str> {
         self.placement.stages.iter().map(|(name, _)| name.as_str())
@@ -158,7 +171,60 @@ impl Trainer {
     /// # Errors
     /// Where there are more devices than layers, or none.
     pub fn over(&self, devices: &[impl AsRef<str>]) -> Result<Self, Failure> {
-        Ok(Self { placement: Placement::balanced(&self.model, devices)?, ..self.clone() })
+        Ok(Self { placement: self.placement.over(&self.model, devices)?, ..self.clone() })
+    }
+
+    /// The same run cut anew by what the layers take on its devices, such that the slowest stage takes as little time as
+    /// possible. Where the run never flushes, the cuts decide what is stale, and so its bits.
+    ///
+    /// # Errors
+    /// Where a device is not there, or has no room for a layer.
+    pub fn measured(&self) -> Result<Self, Failure> {
+        let devices: Vec<_> = self.devices().collect();
+        let placement = Placement::by_times(&self.model, &devices, self.layer_times()?)?;
+        Ok(Self { placement, ..self.clone() })
+    }
+
+    /// Nanoseconds that each layer's forward, backward and update take on each device of the placement: of one
+    /// microbatch, with the kernels that a run would use. Adapters of one kind are measured once, and a device holds one
+    /// layer at a time.
+    fn layer_times(&self) -> Result<LayerTimes, Failure> {
+        let devices = resolve(&self.placement)?;
+        let threads = self.threads.unwrap_or_else(|| threads_each(&devices));
+        let layers: Vec<_> = (0..self.model.layers.len()).map(|layer| layer..layer + 1).collect();
+        let PipelineOptions { batch, microbatches, .. } = self.options;
+        let microbatch = PipelineOptions {
+            schedule: Kind::LayerBlockWise,
+            batch: batch.div_ceil(microbatches.max(1)),
+            microbatches: 1,
+            staleness: StalenessOptions::default(),
+            ..self.options
+        };
+        let tasks = Pipeline::tasks(&self.model, &layers, &microbatch)?;
+        let (selections, _) = self.tuned(&devices, &vec![tasks.concat(); devices.len()], threads)?;
+        let mut measured: Vec<(&DeviceInfo, Vec<u64>)> = Vec::new();
+        for (device, selection) in devices.iter().zip(&selections) {
+            let known = measured.iter().find(|(other, _)| other.is_like(device)).map(|(_, times)| times.clone());
+            let times = known.map_or_else(|| self.times_on(device, selection, &tasks, threads), Ok)?;
+            measured.push((device, times));
+        }
+        Ok(measured.into_iter().map(|(device, times)| (device.name.clone(), times)).collect())
+    }
+
+    fn times_on(
+        &self,
+        device: &DeviceInfo,
+        selection: &Selection,
+        tasks: &[Vec<Task>],
+        threads: usize,
+    ) -> Result<Vec<u64>, Failure> {
+        let mut executor = self.open(device, threads)?;
+        executor.selection_mut().adopt(selection);
+        let time = |tasks: &Vec<Task>| {
+            let time = brigade_devices::time_of(executor.as_mut(), tasks)?;
+            Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+        };
+        tasks.iter().map(time).collect()
     }
 
     /// Opens the devices, holds the kernels of the model against the reference on each, and starts the stages.
@@ -174,10 +240,22 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::start`].
     pub fn start_with_report(&self) -> Result<(Pipeline, TuningReport), Failure> {
-        let ranges: Vec<_> = self.placement.stages.iter().map(|(_, range)| range.clone()).collect();
-        let (executors, report) = self.executors(&ranges, &self.options)?;
+        let ranges = self.ranges();
+        let (executors, report) = self.executors(&ranges, &self.options, &|_, ready| ready())?;
         let stages = ranges.into_iter().zip(executors).collect();
         Ok((Pipeline::start(&self.model, stages, self.options)?, report))
+    }
+
+    /// The pipeline with only one stage on its device, from 0, and its neighbours on stand-ins, which give zeros at once:
+    /// to find out how fast that stage is by itself. What such a pipeline trains is worth nothing.
+    ///
+    /// # Errors
+    /// As [`Trainer::start`].
+    pub fn start_alone(&self, stage: usize) -> Result<Pipeline, Failure> {
+        let ranges = self.ranges();
+        let make = |index, ready: Ready<'_>| if index == stage { ready() } else { Ok(Box::new(StandIn::new()) as _) };
+        let (executors, _) = self.executors(&ranges, &self.options, &make)?;
+        Ok(Pipeline::start(&self.model, ranges.into_iter().zip(executors).collect(), self.options)?)
     }
 
     /// In place of a pipeline, a replica of the whole model on the device of each stage, its share of the batch to
@@ -190,27 +268,36 @@ impl Trainer {
         let count = self.placement.stages.len();
         let (share, staleness) = (batch.div_ceil(count.max(1)), StalenessOptions::default());
         let share = PipelineOptions { batch: share, microbatches: 1, staleness, ..self.options };
-        let (executors, _) = self.executors(&vec![0..self.model.layers.len(); count], &share)?;
+        let (executors, _) = self.executors(&vec![0..self.model.layers.len(); count], &share, &|_, ready| ready())?;
         Ok(DataParallel::start(&self.model, executors, DataParallelOptions { batch, seed, optimiser })?)
     }
 
-    /// An opened device for each range of layers, its kernels chosen and held against the reference.
+    fn ranges(&self) -> Vec<Range<usize>> {
+        self.placement.stages.iter().map(|(_, range)| range.clone()).collect()
+    }
+
+    /// For each range of layers what `make` gives: an opened device, its kernels chosen and held against the reference,
+    /// or something else in its place.
     fn executors(
         &self,
         ranges: &[Range<usize>],
         options: &PipelineOptions,
+        make: Make<'_>,
     ) -> Result<(Vec<Box<dyn Executor>>, TuningReport), Failure> {
         let devices = resolve(&self.placement)?;
         let threads = self.threads.unwrap_or_else(|| threads_each(&devices));
         let tasks = Pipeline::tasks(&self.model, ranges, options)?;
         let (selections, report) = self.tuned(&devices, &tasks, threads)?;
-        let mut executors = devices.iter().map(|device| self.open(device, threads)).collect::<Result<Vec<_>, _>>()?;
-        for ((executor, tasks), selection) in executors.iter_mut().zip(&tasks).zip(&selections) {
-            executor.selection_mut().adopt(selection);
+        let ready = |stage: usize| {
+            let mut executor = self.open(&devices[stage], threads)?;
+            executor.selection_mut().adopt(&selections[stage]);
             if self.self_test {
+                let tasks = &tasks[stage];
                 brigade_devices::self_test_for(executor.as_mut(), &operations(tasks), tasks)?;
             }
-        }
+            Ok(executor)
+        };
+        let executors = (0..devices.len()).map(|stage| make(stage, &|| ready(stage))).collect::<Result<_, _>>()?;
         Ok((executors, report))
     }
 
@@ -278,4 +365,43 @@ pub fn threads_each(devices: &[DeviceInfo]) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let software = devices.iter().filter(|device| device.kind == brigade_devices::Kind::Software).count();
     (cores / software.max(1)).max(1)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use brigade_pipeline::{LearningRate, Samples, Stretch};
+
+    use super::*;
+
+    #[test]
+    fn a_stage_by_itself_computes_beside_neighbours_that_give_zeros() {
+        let model = brigade_pipeline::model::built_in("lenet5").unwrap();
+        let samples = Samples { inputs: vec![0.5; 4 * model.input.elements().unwrap()], labels: vec![3; 4] };
+        let placement = Placement::balanced(&model, &["reference"; 3]).unwrap();
+        let trainer = Trainer::new(model, placement).batch(4);
+        for alone in 0..3 {
+            let mut pipeline = trainer.start_alone(alone).unwrap();
+            let stretch = Stretch {
+                samples: 12,
+                first_step: 0,
+                first_sample: 0,
+                learning_rate: LearningRate::constant(0.0),
+                synchronous: false,
+                left_out: Default::default(),
+            };
+            let batches = Box::new(vec![samples.clone(); 3].into_iter().map(Ok));
+            let report = pipeline.train(&stretch, batches, &mut |_, _| ControlFlow::Continue(())).unwrap();
+            assert_eq!(report.steps, 3);
+            for stage in &report.stages {
+                assert_eq!([stage.forward, stage.backward, stage.update].map(|tally| tally.count), [3; 3]);
+                assert_eq!(stage.busy().is_zero(), stage.stage != alone, "stage {} of {alone}", stage.stage);
+            }
+            // Of zeros the classifier, whose biases start at zero, makes ten classes that are equally likely.
+            let loss = if alone == 2 { 10f64.ln() } else { 0.0 };
+            assert!((report.metrics.loss() - loss).abs() < 1e-6, "{:?}", report.metrics);
+        }
+    }
 }

@@ -1,15 +1,20 @@
 //! The words of a run, as flags and as keys of the run file, each checked by itself.
 
-use std::fmt;
+mod checks;
+mod run_file;
+
 use std::path::{Path, PathBuf};
 
 use brigade_devices::Tuning;
 use brigade_pipeline::model::LayerSpec;
 use brigade_pipeline::staleness::{Corrections, StalenessError, WeightPolicy};
 use clap::Args;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
+use crate::balance::Balance;
 use crate::failure::Failure;
+use checks::{Wrong, at_least_one, at_most, number, only, readable, scale};
+use run_file::{line_of, one_or_many, run_file_message};
 
 /// Samples of a step, at most; a slip of the keyboard above it.
 const MOST_SAMPLES: usize = 1 << 20;
@@ -54,8 +59,12 @@ pub struct Words {
     /// Cuts the model after these layers, in place of the balanced cuts
     #[arg(long, value_delimiter = ',')]
     pub cuts: Option<Vec<String>>,
-    /// Schedule: layer-block-wise, 1f1b-async, mixed=S,S,… (the slack of each link, 0 or 1), gpipe, 1f1b, interleaved=V (layer-blocks of each device), zero-bubble
-    /// [default: layer-block-wise]
+    /// What balanced cuts even out: flops, or measured, the times of the layers on each device, for devices that are not
+    /// alike [default: flops]
+    #[arg(long)]
+    pub balance: Option<String>,
+    /// Schedule: layer-block-wise, 1f1b-async, mixed=S,S,… (the slack of each link, 0 or 1), gpipe, 1f1b,
+    /// interleaved=V (layer-blocks of each device), zero-bubble [default: layer-block-wise]
     #[arg(long)]
     pub schedule: Option<String>,
     /// Weight policy of the schedules that never flush: single, stashed, double-buffered [default: single]
@@ -152,7 +161,7 @@ pub struct Words {
 
 impl Words {
     /// Every key of a run file.
-    pub(crate) const KEYS: [&'static str; 42] = [
+    pub(crate) const KEYS: [&'static str; 43] = [
         "resume",
         "save",
         "events",
@@ -169,6 +178,7 @@ impl Words {
         "software",
         "stages",
         "cuts",
+        "balance",
         "schedule",
         "weights",
         "correction",
@@ -238,6 +248,7 @@ impl Words {
         number("weight-decay", self.weight_decay, 1.0)?;
         scale("loss-scale", self.loss_scale)?;
         only("precision", self.precision.as_deref(), &["f32", "f16"])?;
+        only("balance", self.balance.as_deref(), &Balance::ALL.map(Balance::name))?;
         readable("weights", self.staleness_policy())?;
         readable("correction", self.corrections())?;
         only("tune", self.tune.as_deref(), &Tuning::ALL.map(Tuning::name))
@@ -274,6 +285,7 @@ impl Words {
             software,
             stages,
             cuts,
+            balance,
             schedule,
             weights,
             correction,
@@ -302,127 +314,5 @@ impl Words {
             input,
             layers,
         ]
-    }
-}
-
-/// A word with a value that is not possible.
-#[derive(Debug)]
-struct Wrong {
-    word: &'static str,
-    reason: String,
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.word, self.reason)
-    }
-}
-
-impl From<Wrong> for Failure {
-    fn from(wrong: Wrong) -> Self {
-        Self::usage(wrong.to_string())
-    }
-}
-
-/// The line, from 1, on which a run file gives `key`.
-fn line_of(text: &str, key: &str) -> usize {
-    let gives = |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.starts_with(['=', ' ', '\t']));
-    1 + text.lines().position(gives).unwrap_or(0)
-}
-
-/// File, line, what is wrong, and the key that was probably meant.
-fn run_file_message(path: &Path, text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-    let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-    let place = format!("run file {}, line {line}", path.display());
-    match unknown {
-        Some(key) => format!("{place}: there is no key `{key}`; did you mean `{}`?", nearest(key)),
-        None => {
-            let written = text.lines().nth(line - 1).unwrap_or_default().trim();
-            format!("{place}, `{written}`: {}", error.message())
-        }
-    }
-}
-
-fn nearest(key: &str) -> &'static str {
-    Words::KEYS.into_iter().min_by_key(|known| edit_distance(key, known)).unwrap_or("model")
-}
-
-/// Insertions, deletions and replacements between two words (Levenshtein).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, &to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-fn only(word: &'static str, found: Option<&str>, known: &[&str]) -> Result<(), Wrong> {
-    match found {
-        Some(found) if !known.contains(&found) => {
-            Err(Wrong { word, reason: format!("there is no `{found}`; known: {}", known.join(", ")) })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A list, or its words in one string with commas between.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(Some(match Written::deserialize(deserializer)? {
-        Written::One(words) => words.split(',').map(ToOwned::to_owned).collect(),
-        Written::Many(words) => words,
-    }))
-}
-
-fn readable<T>(word: &'static str, read: Result<T, StalenessError>) -> Result<(), Wrong> {
-    read.map(|_| ()).map_err(|error| Wrong { word, reason: error.to_string() })
-}
-
-fn at_least_one(word: &'static str, value: Option<usize>) -> Result<(), Wrong> {
-    match value {
-        Some(0) => Err(Wrong { word, reason: "0 is not possible; at least 1 is".into() }),
-        _ => Ok(()),
-    }
-}
-
-fn at_most(word: &'static str, value: Option<usize>, most: usize) -> Result<(), Wrong> {
-    match value {
-        Some(value) if value > most => {
-            Err(Wrong { word, reason: format!("{value} is not possible; at most {most} is") })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A number that can be multiplied with and divided by in single precision.
-fn scale(word: &'static str, value: Option<f64>) -> Result<(), Wrong> {
-    const MOST: f64 = 16_777_216.0;
-    match value {
-        Some(value) if !(1.0 / MOST..=MOST).contains(&value) => {
-            Err(Wrong { word, reason: format!("{value} is not a number from 1/{MOST} to {MOST}") })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A number from 0 that is at most `high` in single precision.
-fn number(word: &'static str, value: Option<f64>, high: f32) -> Result<(), Wrong> {
-    match value {
-        Some(value) if !(value >= 0.0 && value as f32 <= high) => {
-            Err(Wrong { word, reason: format!("{value} is not a number from 0 to {high}") })
-        }
-        _ => Ok(()),
     }
 }

@@ -1,16 +1,19 @@
 //! From settings to a placement and a trainer.
 
-use brigade::{DeviceInfo, Failure, Placement, Settings, Trainer, check_budget, choose};
+use brigade::{Balance, DeviceInfo, Failure, Placement, Settings, Trainer, check_budget, choose};
 use brigade_pipeline::plan::RunLength;
 use brigade_pipeline::schedule::Schedule;
 
 /// The placement of a run, and the device of each stage. `run` is how long it is, where that is known.
 pub(crate) fn placement(settings: &Settings, run: Option<RunLength>) -> Result<(Placement, Vec<DeviceInfo>), Failure> {
     let devices = choose(&settings.devices, settings.stages_asked()?, settings.software)?;
-    let placement = place(settings, &devices)?;
+    let mut placement = place(settings, &devices)?;
     Schedule::new(settings.schedule, placement.stages.len())
         .check()
         .map_err(|misfit| Failure::usage(misfit.to_string()))?;
+    if settings.balance == Balance::Measured && settings.cuts.is_empty() {
+        placement = measured(settings, placement)?;
+    }
     check_budget(settings, &placement, &devices, run)?;
     Ok((placement, devices))
 }
@@ -23,6 +26,16 @@ pub(crate) fn place(settings: &Settings, devices: &[DeviceInfo]) -> Result<Place
     } else {
         Placement::by_hand(&settings.model, &names, &settings.cuts)?
     })
+}
+
+/// The same stages, cut anew by what the layers take on their devices.
+fn measured(settings: &Settings, placement: Placement) -> Result<Placement, Failure> {
+    let placement = trainer(settings, placement).measured()?.placement().clone();
+    let cuts: Vec<_> = placement.cuts(&settings.model).collect();
+    if !cuts.is_empty() {
+        eprintln!("cut by measured times; --cuts {} does so again", cuts.join(","));
+    }
+    Ok(placement)
 }
 
 /// A trainer with everything that the settings say.

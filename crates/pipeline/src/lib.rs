@@ -29,7 +29,7 @@ pub use data_parallel::{DataParallel, DataParallelOptions, DataParallelReport, W
 pub use error::PipelineError;
 pub use link::{Message, Payload, Tag};
 pub use pipeline::{Metrics, Optimiser, Pipeline, PipelineOptions, Stretch, StretchReport};
-pub use placement::{Placement, PlacementError};
+pub use placement::{LayerTimes, Placement, PlacementError};
 pub use report::{Record, StageReport, Tally};
 pub use tensors::{Carried, NamedTensor};
 pub use train::{

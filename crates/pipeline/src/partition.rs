@@ -49,27 +49,35 @@ pub enum PartitionError {
 /// # Errors
 /// Where there are more stages than layers, or none.
 pub fn balanced(costs: &[u64], stages: usize) -> Result<Vec<Range<usize>>, PartitionError> {
-    if stages == 0 {
-        return Err(PartitionError::NoStages);
+    balanced_over(&vec![costs; stages])
+}
+
+/// As [`balanced`], over stages that are not alike: `costs[s][i]` is the work of layer i at stage s, with an entry for
+/// every layer at every stage.
+///
+/// # Errors
+/// As [`balanced`].
+pub fn balanced_over(costs: &[impl AsRef<[u64]>]) -> Result<Vec<Range<usize>>, PartitionError> {
+    let stages = costs.len();
+    let layers = costs.first().ok_or(PartitionError::NoStages)?.as_ref().len();
+    if stages > layers {
+        return Err(PartitionError::TooManyStages { stages, layers });
     }
-    if stages > costs.len() {
-        return Err(PartitionError::TooManyStages { stages, layers: costs.len() });
-    }
-    let sums = prefix_sums(costs);
-    let stage_cost = |range: Range<usize>| sums[range.end] - sums[range.start];
+    let sums: Vec<_> = costs.iter().map(|costs| prefix_sums(costs.as_ref())).collect();
+    let stage_cost = |stage: usize, range: Range<usize>| sums[stage][range.end] - sums[stage][range.start];
     // best[k][end]: the least (slowest stage, sum of squares) of layers 0..end in k + 1 stages, and where the last one starts.
-    let mut best: Vec<Vec<Option<Choice>>> = vec![vec![None; costs.len() + 1]; stages];
+    let mut best: Vec<Vec<Option<Choice>>> = vec![vec![None; layers + 1]; stages];
     for (end, choice) in best[0].iter_mut().enumerate().skip(1) {
-        *choice = Some(Choice::first(stage_cost(0..end)));
+        *choice = Some(Choice::first(stage_cost(0, 0..end)));
     }
     for k in 1..stages {
-        for end in k + 1..=costs.len() {
+        for end in k + 1..=layers {
             best[k][end] = (k..end)
-                .filter_map(|start| best[k - 1][start].map(|before| before.then(start, stage_cost(start..end))))
+                .filter_map(|start| best[k - 1][start].map(|before| before.then(start, stage_cost(k, start..end))))
                 .min_by(|a, b| a.slowest.cmp(&b.slowest).then(a.squares.total_cmp(&b.squares)));
         }
     }
-    Ok(walk_back(&best, costs.len()))
+    Ok(walk_back(&best, layers))
 }
 
 #[derive(Clone, Copy)]
@@ -141,8 +149,8 @@ mod tests {
 
     use super::*;
 
-    fn slowest(costs: &[u64], ranges: &[Range<usize>]) -> u64 {
-        ranges.iter().map(|range| costs[range.clone()].iter().sum()).max().unwrap_or(0)
+    fn slowest(costs: &[Vec<u64>], ranges: &[Range<usize>]) -> u64 {
+        costs.iter().zip(ranges).map(|(costs, range)| costs[range.clone()].iter().sum()).max().unwrap_or(0)
     }
 
     /// Every way to cut `layers` layers into `stages` stages.
@@ -162,16 +170,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn balanced_is_the_best_of_all_partitions(costs in prop::collection::vec(0u64..50, 1..9), stages in 1usize..5) {
-            prop_assume!(stages <= costs.len());
-            let ranges = balanced(&costs, stages).unwrap();
-            let best = all_partitions(costs.len(), stages).iter().map(|ranges| slowest(&costs, ranges)).min();
+        fn balanced_is_the_best_of_all_partitions(
+            costs in (1usize..9).prop_flat_map(|layers| {
+                prop::collection::vec(prop::collection::vec(0u64..50, layers), 1..5)
+            })
+        ) {
+            let (stages, layers) = (costs.len(), costs[0].len());
+            prop_assume!(stages <= layers);
+            let ranges = balanced_over(&costs).unwrap();
+            let best = all_partitions(layers, stages).iter().map(|ranges| slowest(&costs, ranges)).min();
             prop_assert_eq!(Some(slowest(&costs, &ranges)), best);
             prop_assert_eq!(ranges.len(), stages);
             prop_assert!(ranges.iter().all(|range| !range.is_empty()));
-            prop_assert_eq!(ranges.iter().map(ExactSizeIterator::len).sum::<usize>(), costs.len());
+            prop_assert_eq!(ranges.iter().map(ExactSizeIterator::len).sum::<usize>(), layers);
             prop_assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
         }
+    }
+
+    #[test]
+    fn a_slower_stage_gets_fewer_layers() {
+        let [fast, slow] = [vec![1; 8], vec![3; 8]];
+        assert_eq!(balanced_over(&[&fast, &slow]), Ok(vec![0..6, 6..8]));
+        assert_eq!(balanced_over(&[&slow, &fast]), Ok(vec![0..2, 2..8]));
     }
 
     #[test]

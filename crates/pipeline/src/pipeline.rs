@@ -1,139 +1,40 @@
 //! The running pipeline: workers on their threads, and the driver that feeds them.
 
+mod build;
+mod metrics;
+mod options;
+mod root_cause;
+mod spawn;
+mod stretch;
+
 use std::cell::RefCell;
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use brigade_devices::{DeviceError, DeviceInfo, Executor, Task};
-use brigade_kernels::{Operation, ops};
-use serde_json::json;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::batch::{Batches, microbatches, step_sizes};
-use crate::feeder::{Feeder, StepCounter, panic_message, prefer_data_error};
+use crate::batch::{Batches, step_sizes};
+use crate::feeder::{Feeder, StepCounter, prefer_data_error};
 use crate::link::{Feed, join};
 use crate::model::Sequential;
 use crate::report::StageReport;
-use crate::schedule::{Kind, Schedule};
+use crate::schedule::Schedule;
 use crate::stage::worker::{Event, Order, Segment, Turns, Worker};
-use crate::stage::{Block, Stage, StageOptions, Updates};
-use crate::staleness::{StagePlan, StalenessOptions};
-use crate::train::LearningRate;
 use crate::watchdog::{LOOK, Watchdog};
 use crate::{NamedTensor, PipelineError};
+use build::build_stages;
+pub(crate) use build::{loss, operation, stage_options};
+pub use metrics::Metrics;
+pub(crate) use metrics::check_finite;
+pub use options::{Optimiser, PipelineOptions};
+use root_cause::root_cause;
+use spawn::{WorkerHandle, spawn};
+pub use stretch::{Stretch, StretchReport};
 
 /// Steps of samples that wait before the first stage.
 const FEED_STEPS: usize = 2;
-
-/// How long the other workers have to say why they ended, once one has.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// The optimiser, stochastic gradient descent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Optimiser {
-    /// μ of v ← μ·v + g.
-    pub momentum: f32,
-    /// λ of g ← g + λ·w.
-    pub weight_decay: f32,
-    /// Whether the step looks ahead: g + μ·v in place of v.
-    pub nesterov: bool,
-}
-
-/// How a pipeline runs.
-#[derive(Debug, Clone, Copy)]
-pub struct PipelineOptions {
-    /// The schedule.
-    pub schedule: Kind,
-    /// Samples of a step.
-    pub batch: usize,
-    /// Microbatches that a step is cut into.
-    pub microbatches: usize,
-    /// Seed of weights and dropout.
-    pub seed: u64,
-    /// The optimiser.
-    pub optimiser: Optimiser,
-    /// What the loss is multiplied with until the gradients are used, so that small ones survive in `f16`. 1 for
-    /// none.
-    pub loss_scale: f32,
-    /// What is done about staleness, where the schedule never flushes.
-    pub staleness: StalenessOptions,
-    /// Whether every action is recorded with its times.
-    pub record: bool,
-    /// Whether what passes between stages carries a checksum, and is sent again where it does not arrive as it left.
-    pub link_checksums: bool,
-}
-
-/// Loss and right answers over some samples.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Metrics {
-    /// Samples counted.
-    pub samples: usize,
-    /// Sum of their losses.
-    pub loss_sum: f64,
-    /// How many answers were right.
-    pub correct: usize,
-}
-
-impl Metrics {
-    /// Mean loss of a sample.
-    pub fn loss(&self) -> f64 {
-        self.loss_sum / self.samples.max(1) as f64
-    }
-
-    /// Fraction of right answers, 0 to 1.
-    pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.samples.max(1) as f64
-    }
-
-    /// From what the loss leaves: the losses of `samples` samples, then for each whether its answer was right.
-    pub(crate) fn read(samples: usize, bytes: &[u8]) -> Self {
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[..8 * samples]);
-        let (losses, correct) = values.split_at(samples);
-        let loss_sum = losses.iter().map(|&loss| f64::from(loss)).sum();
-        Self { samples, loss_sum, correct: correct.iter().filter(|&&right| right > 0.5).count() }
-    }
-
-    pub(crate) fn add(&mut self, other: Self) {
-        self.samples += other.samples;
-        self.loss_sum += other.loss_sum;
-        self.correct += other.correct;
-    }
-}
-
-/// A stretch of training: `samples` samples in steps of the batch, the last one smaller where they do not divide.
-#[derive(Debug, Clone)]
-pub struct Stretch {
-    /// Samples in all.
-    pub samples: usize,
-    /// The run's step that it starts with.
-    pub first_step: usize,
-    /// Samples that the run had seen before.
-    pub first_sample: u64,
-    /// Learning rate by step of the run.
-    pub learning_rate: LearningRate,
-    /// Whether the stretch runs under `1f1b` whatever the schedule, so that nothing is stale.
-    pub synchronous: bool,
-    /// Steps of the run that end without their update.
-    pub left_out: Arc<BTreeSet<usize>>,
-}
-
-/// What a stretch of training gave.
-#[derive(Debug, Clone)]
-pub struct StretchReport {
-    /// Steps that were done.
-    pub steps: usize,
-    /// Loss and right answers of all its samples, each at the weights of its own forward.
-    pub metrics: Metrics,
-    /// What each stage counted.
-    pub stages: Vec<StageReport>,
-}
 
 /// Stages at work, joined by links.
 pub struct Pipeline {
@@ -151,11 +52,6 @@ pub struct Pipeline {
     ended: bool,
     /// A device that does not answer may never let go of its worker: then nobody waits for the threads.
     hangs: bool,
-}
-
-struct WorkerHandle {
-    orders: Option<UnboundedSender<Order>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Pipeline {
@@ -220,18 +116,7 @@ impl Pipeline {
         ranges: &[Range<usize>],
         options: &PipelineOptions,
     ) -> Result<Vec<Vec<Task>>, PipelineError> {
-        let schedule = Schedule::new(options.schedule, ranges.len());
-        let loss = loss()?;
-        let whole = microbatches(options.batch, options.microbatches);
-        // As equal as possible: there are two sizes at most.
-        let mut sizes: Vec<_> = whole.first().into_iter().chain(whole.last()).map(ExactSizeIterator::len).collect();
-        sizes.dedup();
-        let of_stage = |(stage, range): (usize, &Range<usize>)| {
-            let plan = StagePlan::new(&options.staleness, &schedule, stage, options.microbatches)?;
-            let block = Block::new(model, range.clone(), &loss, Some(Updates::new(options.optimiser, &plan)?));
-            Ok(sizes.iter().flat_map(|&samples| block.tasks(samples)).collect())
-        };
-        ranges.iter().enumerate().map(of_stage).collect()
+        build::tasks(model, ranges, options)
     }
 
     /// The device of each stage.
@@ -367,7 +252,7 @@ impl Pipeline {
         self.note(outcome).map(|_| ())
     }
 
-    /// Samples of each step over `samples` samples.
+    /// Gives every worker the same order.
     fn order(&self, order: &Order) -> Result<(), PipelineError> {
         if self.ended {
             return Err(PipelineError::Ended);
@@ -427,24 +312,9 @@ impl Pipeline {
         self.ranges.len().saturating_sub(1)
     }
 
-    /// Of the errors that follow one another when a stage ends, the one that began it. What is no number spreads to the
-    /// stages before it: there the others are heard as well.
-    fn root_cause(&self, mut error: PipelineError) -> PipelineError {
-        let mut heard = 1;
-        while heard < self.workers.len() && (precedence(&error) > BEGAN_IT) {
-            match self.events.recv_timeout(GRACE) {
-                Ok(Event::Failed { error: other }) => {
-                    heard += 1;
-                    if precedence(&other) < precedence(&error) {
-                        error = other;
-                    }
-                }
-                Ok(Event::Done(_)) => heard += 1,
-                Ok(_) => {}
-                Err(_) => break,
-            }
-        }
-        error
+    /// The error that began it, of those that follow `first`.
+    fn root_cause(&self, first: PipelineError) -> PipelineError {
+        root_cause(first, self.workers.len(), &self.events)
     }
 }
 
@@ -462,102 +332,4 @@ impl Drop for Pipeline {
             }
         }
     }
-}
-
-/// The loss, which every model has besides its layers.
-pub(crate) fn loss() -> Result<Arc<dyn Operation>, PipelineError> {
-    operation("softmax_cross_entropy", &json!({}))
-}
-
-/// An operation of the list.
-pub(crate) fn operation(name: &str, attributes: &serde_json::Value) -> Result<Arc<dyn Operation>, PipelineError> {
-    let entry = ops::find(name).ok_or_else(|| PipelineError::Parameters(format!("there is no operation {name}")))?;
-    let made = (entry.from_attributes)(attributes).map(Arc::from);
-    made.map_err(|error| PipelineError::Parameters(error.to_string()))
-}
-
-fn build_stages(
-    model: &Sequential,
-    stages: Vec<(Range<usize>, Box<dyn Executor>)>,
-    schedule: &Schedule,
-    options: &PipelineOptions,
-) -> Result<Vec<Stage>, PipelineError> {
-    let loss = loss()?;
-    let built = stages.into_iter().enumerate().map(|(index, (range, executor))| {
-        let stage = stage_options(index, schedule, options, &loss)?;
-        Stage::new(model, range, executor, &stage)
-    });
-    built.collect()
-}
-
-/// What a stage is built with besides its layers.
-pub(crate) fn stage_options(
-    index: usize,
-    schedule: &Schedule,
-    options: &PipelineOptions,
-    loss: &Arc<dyn Operation>,
-) -> Result<StageOptions, PipelineError> {
-    let PipelineOptions { batch, microbatches: count, seed, loss_scale, .. } = *options;
-    let capacity = |link: usize| if link + 1 < schedule.stages { schedule.capacity(link, count) } else { 0 };
-    // Those in the link, one that the receiver is copying, and one being computed. Where none is free the worker sends on
-    // what it has in flight before it computes more, and then one is.
-    let depth = |link: Option<usize>| link.map_or(0, capacity) + 2;
-    let plan = StagePlan::new(&options.staleness, schedule, index, count)?;
-    Ok(StageOptions {
-        index,
-        last: index + 1 == schedule.stages,
-        sets: schedule.activation_sets(index, count),
-        splits: schedule.kind.splits(),
-        samples: microbatches(batch, count).first().map_or(0, ExactSizeIterator::len),
-        depths: [2, depth(Some(index)), depth(index.checked_sub(1))],
-        seed,
-        loss_scale,
-        loss: Arc::clone(loss),
-        updates: Some(Updates::new(options.optimiser, &plan)?),
-        plan,
-    })
-}
-
-fn spawn(worker: Worker, tell: std::sync::mpsc::Sender<Event>) -> Result<WorkerHandle, PipelineError> {
-    let stage = worker.stage();
-    let (orders, receive) = unbounded_channel();
-    let failed = |error: std::io::Error| PipelineError::Panic { stage, message: error.to_string() };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-    let body = move || {
-        let mut worker = worker;
-        let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(worker.run(receive))));
-        let error = match outcome {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => error,
-            Err(panic) => PipelineError::Panic { stage, message: panic_message(panic.as_ref()) },
-        };
-        // Told before the worker is dropped: a device that hangs does not let go of it.
-        let _ = tell.send(Event::Failed { error });
-        worker.disconnect();
-        drop(worker);
-    };
-    let thread = std::thread::Builder::new().name(format!("stage-{stage}")).spawn(body).map_err(failed)?;
-    Ok(WorkerHandle { orders: Some(orders), thread: Some(thread) })
-}
-
-/// The precedence of an error that cannot follow from another stage's.
-const BEGAN_IT: (u8, usize, Reverse<usize>) = (0, 0, Reverse(0));
-
-/// Lower for what is more likely to have begun it: what is no number appears at the earliest step, and there at the
-/// latest stage, as gradients flow from there.
-fn precedence(error: &PipelineError) -> (u8, usize, Reverse<usize>) {
-    match error {
-        PipelineError::NotFinite { step, stage, .. } => (1, *step, Reverse(*stage)),
-        PipelineError::Disconnected { .. } => (2, 0, Reverse(0)),
-        _ => BEGAN_IT,
-    }
-}
-
-/// Whether the loss of a step, which `stage` computed, is a number.
-pub(crate) fn check_finite(stage: usize, step: usize, metrics: Metrics) -> Result<(), PipelineError> {
-    let value = metrics.loss();
-    if value.is_finite() {
-        return Ok(());
-    }
-    Err(PipelineError::NotFinite { stage, step, tensor: "the loss".to_owned(), value })
 }

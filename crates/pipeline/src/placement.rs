@@ -1,12 +1,13 @@
 //! Which device has which layers.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use brigade_kernels::{Pass, ShapeError};
 use thiserror::Error;
 
 use crate::model::Sequential;
-use crate::partition::{PartitionError, balanced, by_cuts};
+use crate::partition::{PartitionError, balanced, balanced_over, by_cuts};
 
 /// A placement that cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -24,7 +25,12 @@ pub enum PlacementError {
 pub struct Placement {
     /// Device and range of layers, a pair for each stage, from the input to the output.
     pub stages: Vec<(String, Range<usize>)>,
+    /// By device, what each layer was measured to take there; empty where the cuts are by anything else.
+    times: LayerTimes,
 }
+
+/// By device, the time of each layer's forward and backward on it, in any unit that is the same for all.
+pub type LayerTimes = BTreeMap<String, Vec<u64>>;
 
 impl Placement {
     /// A stage for each device, cut such that the slowest stage has as few floating-point operations as possible.
@@ -34,6 +40,38 @@ impl Placement {
     pub fn balanced(model: &Sequential, devices: &[impl AsRef<str>]) -> Result<Self, PlacementError> {
         let ranges = balanced(&layer_costs(model)?, devices.len())?;
         Ok(Self::from_ranges(devices, ranges))
+    }
+
+    /// A stage for each device, cut such that the slowest stage takes as little time as possible: devices that are not
+    /// alike get unequal shares. Where the times of a device are not known, as [`Placement::balanced`].
+    ///
+    /// # Errors
+    /// As [`Placement::balanced`].
+    pub fn by_times(
+        model: &Sequential,
+        devices: &[impl AsRef<str>],
+        times: LayerTimes,
+    ) -> Result<Self, PlacementError> {
+        let of_device = |device: &_| times.get(AsRef::<str>::as_ref(device)).filter(|t| t.len() == model.layers.len());
+        let Some(costs) = devices.iter().map(of_device).collect::<Option<Vec<_>>>() else {
+            return Self::balanced(model, devices);
+        };
+        let ranges = balanced_over(&costs)?;
+        Ok(Self { times, ..Self::from_ranges(devices, ranges) })
+    }
+
+    /// The same model over other devices, a stage on each, cut anew by what these cuts were made by; cuts by hand are not
+    /// for other devices.
+    ///
+    /// # Errors
+    /// As [`Placement::balanced`].
+    pub fn over(&self, model: &Sequential, devices: &[impl AsRef<str>]) -> Result<Self, PlacementError> {
+        Self::by_times(model, devices, self.times.clone())
+    }
+
+    /// The layers after which the model is cut.
+    pub fn cuts<'a>(&'a self, model: &'a Sequential) -> impl Iterator<Item = &'a str> {
+        self.stages.iter().skip(1).map(|(_, range)| model.layers[range.start - 1].name.as_str())
     }
 
     /// A stage for each device, cut after the layers that `cuts` names.
@@ -55,7 +93,7 @@ impl Placement {
 
     fn from_ranges(devices: &[impl AsRef<str>], ranges: Vec<Range<usize>>) -> Self {
         let names = devices.iter().map(|device| device.as_ref().to_owned());
-        Self { stages: names.zip(ranges).collect() }
+        Self { stages: names.zip(ranges).collect(), times: LayerTimes::new() }
     }
 }
 
@@ -74,4 +112,29 @@ pub(crate) fn layer_costs(model: &Sequential) -> Result<Vec<u64>, ShapeError> {
             Ok(layer.training_flops(1)? - unneeded)
         })
         .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::model::built_in;
+
+    #[test]
+    fn measured_times_decide_the_cuts_and_hold_for_the_devices_that_are_left() {
+        let model = built_in("plain-8").unwrap();
+        let layers = model.layers.len();
+        let times: LayerTimes =
+            [("fast", 1), ("slow", 4)].map(|(device, time)| (device.to_owned(), vec![time; layers])).into();
+        let placement = Placement::by_times(&model, &["fast", "slow"], times).unwrap();
+        let share = |placement: &Placement| placement.stages[0].1.len() as f64 / layers as f64;
+        assert!((share(&placement) - 0.8).abs() < 1.0 / layers as f64, "{placement:?}");
+        let cuts: Vec<_> = placement.cuts(&model).collect();
+        let by_hand = Placement::by_hand(&model, &["fast", "slow"], &cuts).unwrap();
+        assert_eq!(by_hand.stages, placement.stages);
+        let again = placement.over(&model, &["slow", "fast"]).unwrap();
+        assert!((share(&again) - 0.2).abs() < 1.0 / layers as f64, "{again:?}");
+        let unknown = placement.over(&model, &["fast", "other"]).unwrap();
+        assert_eq!(unknown, Placement::balanced(&model, &["fast", "other"]).unwrap());
+    }
 }

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use brigade::{
-    Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, Tuning, built_in,
+    Balance, Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, Tuning, built_in,
     check_stages, choose,
 };
 use brigade_pipeline::schedule::simulate;
@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// One device, opened once for each stage, or as many as the most stages
     #[arg(long, value_delimiter = ',')]
     devices: Vec<String>,
+    /// What the cuts even out: flops, or measured, the times of the layers on each device
+    #[arg(long, default_value_t)]
+    balance: Balance,
     /// Schedule
     #[arg(long, default_value = "layer-block-wise")]
     schedule: String,
@@ -59,6 +62,7 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Report {
     model: String,
+    balance: Balance,
     schedule: String,
     batch: usize,
     microbatches: usize,
@@ -122,6 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let Some(last) = runs.last() else { return Ok(()) };
     let report = Report {
         model: args.model.clone(),
+        balance: args.balance,
         schedule: args.schedule.clone(),
         batch: args.batch,
         microbatches: args.microbatches,
@@ -194,6 +199,7 @@ impl Bench {
             .batch(args.batch)
             .threads(Some(args.threads))
             .tune(args.tune);
+        let trainer = if args.balance == Balance::Measured { trainer.measured()? } else { trainer };
         let data = Data::open(&spec, 1)?;
         let mut bench = Self {
             pipeline: trainer.start()?,

@@ -2,15 +2,13 @@
 //!
 //! Every number of stages is run in turn, several rounds, so that a machine whose speed drifts slows all alike; each
 //! figure is the median over the rounds. Adapters have one driver thread each. The stages' times for the simulation
-//! come from a run in which one stage works at a time, so that stages beyond the machine's cores do not disturb each
-//! other.
+//! come from runs of each stage by itself, with neighbours that take no time: it works without a pause, as it would in
+//! the pipeline, and stages beyond the machine's cores do not disturb each other.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use brigade::{
-    DeviceInfo, Failure, LearningRate, Pipeline, Placement, Schedule, Sequential, Trainer, Tuning, built_in,
-};
+use brigade::{DeviceInfo, Failure, LearningRate, Pipeline, Placement, Schedule, Trainer, Tuning, built_in};
 use brigade_pipeline::schedule::{Durations, Schedule as Rows, simulate};
 use brigade_pipeline::{Samples, StageReport, Stretch};
 use serde::Serialize;
@@ -27,8 +25,8 @@ const SUBJECTS: [(&str, usize, usize); 2] = [("plain-8", 4, 128), (MODEL, 2, 32)
 /// Stages over which speed-ups are told.
 const STAGES: [usize; 3] = [2, 4, 8];
 
-/// Steps of a round in which one stage works at a time.
-const STEPS_IN_TURN: usize = 8;
+/// One of so many steps of a round is done by a stage that runs by itself.
+const FEWER_ALONE: usize = 4;
 
 /// The speed-ups of all subjects.
 #[derive(Debug, Serialize)]
@@ -122,8 +120,8 @@ struct Bench {
     batch: usize,
     steps: usize,
     one: Run,
-    /// For each of [`STAGES`].
-    in_turn: Vec<Run>,
+    /// For each of [`STAGES`], each stage by itself.
+    alone: Vec<Vec<Run>>,
     /// The first few of [`STAGES`].
     side_by_side: Vec<Run>,
 }
@@ -132,29 +130,40 @@ impl Bench {
     fn new(device: &DeviceInfo, name: &'static str, batch: usize, steps: usize) -> Result<Self, Failure> {
         let model = built_in(name)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let run = |stages, schedule, steps| Run::new(&model, device, stages, schedule, [batch, steps]);
-        let flushing = Schedule::OneForwardOneBackward;
+        let trainer = |stages: usize| {
+            let placement = Placement::balanced(&model, &vec![device.name.as_str(); stages])?;
+            let trainer = Trainer::new(model.clone(), placement).schedule(SCHEDULES[0], 1).batch(batch);
+            Ok::<_, Failure>(trainer.threads(Some(1)).tune(Tuning::Quick))
+        };
+        let whole = |stages| Run::new(trainer(stages)?.start()?, samples(&model, batch), steps);
+        let each_alone = |stages| {
+            let trainer = trainer(stages)?;
+            let fed = samples(&model, batch);
+            let alone = |stage| Run::new(trainer.start_alone(stage)?, fed.clone(), steps / FEWER_ALONE);
+            (0..stages).map(alone).collect::<Result<Vec<_>, Failure>>()
+        };
         let measured = STAGES.iter().filter(|&&stages| stages <= cores);
         Ok(Self {
             name,
             batch,
             steps,
-            one: run(1, SCHEDULES[0], steps)?,
-            in_turn: STAGES.iter().map(|&n| run(n, flushing, STEPS_IN_TURN)).collect::<Result<_, _>>()?,
-            side_by_side: measured.map(|&n| run(n, SCHEDULES[0], steps)).collect::<Result<_, _>>()?,
+            one: whole(1)?,
+            alone: STAGES.iter().map(|&stages| each_alone(stages)).collect::<Result<_, _>>()?,
+            side_by_side: measured.map(|&stages| whole(stages)).collect::<Result<_, _>>()?,
         })
     }
 
     fn measure(mut self, rounds: usize) -> Result<OfModel, Failure> {
         for round in 0..rounds {
             eprintln!("speed-up of {}: round {} of {rounds}", self.name, round + 1);
-            let all = std::iter::once(&mut self.one).chain(&mut self.in_turn).chain(&mut self.side_by_side);
+            let alone = self.alone.iter_mut().flatten();
+            let all = std::iter::once(&mut self.one).chain(alone).chain(&mut self.side_by_side);
             all.into_iter().try_for_each(Run::round)?;
         }
-        let each = STAGES.iter().zip(&self.in_turn).enumerate();
-        let stages = each.map(|(index, (&stages, in_turn))| OfStages {
+        let each = STAGES.iter().zip(&self.alone).enumerate();
+        let stages = each.map(|(index, (&stages, alone))| OfStages {
             stages,
-            simulated: self.simulated(in_turn),
+            simulated: self.simulated(&together(alone)),
             measured: self.side_by_side.get(index).map(|run| self.measured(run)),
         });
         Ok(OfModel {
@@ -166,39 +175,42 @@ impl Bench {
         })
     }
 
-    fn simulated(&self, in_turn: &Run) -> Figure {
-        let speedup = self.against_one(in_turn, |one, round| one.seconds / round.predict(self.steps));
-        self.figure(in_turn, speedup)
+    fn simulated(&self, rounds: &[Round]) -> Figure {
+        self.figure(rounds, median(self.pairs(rounds, |one, round| one.seconds / round.predict(self.steps))))
     }
 
     fn measured(&self, run: &Run) -> Measured {
-        let speedups = self.pairs(run, |one, round| one.seconds / round.seconds);
+        let speedups = self.pairs(&run.rounds, |one, round| one.seconds / round.seconds);
         let error = |round: &Round| (round.predict(self.steps) - round.seconds).abs() / round.seconds;
         Measured {
             spread: [
                 speedups.iter().copied().fold(f64::INFINITY, f64::min),
                 speedups.iter().copied().fold(0.0, f64::max),
             ],
-            figure: self.figure(run, median(speedups)),
+            figure: self.figure(&run.rounds, median(speedups)),
             seconds: median(run.over(|round| round.seconds)),
             predicted_seconds: median(run.over(|round| round.predict(self.steps))),
             prediction_error: median(run.over(error)),
         }
     }
 
-    fn figure(&self, run: &Run, speedup: f64) -> Figure {
-        let bound = self.against_one(run, |one, round| one.slowest() / round.slowest());
+    fn figure(&self, rounds: &[Round], speedup: f64) -> Figure {
+        let bound = median(self.pairs(rounds, |one, round| one.slowest() / round.slowest()));
         Figure { speedup, bound, efficiency: speedup / bound }
     }
 
-    /// The median over the rounds of what each round of `run` gives beside that of one stage.
-    fn against_one(&self, run: &Run, figure: impl Fn(&Round, &Round) -> f64) -> f64 {
-        median(self.pairs(run, figure))
+    /// What each of `rounds` gives beside the same round of one stage.
+    fn pairs(&self, rounds: &[Round], figure: impl Fn(&Round, &Round) -> f64) -> Vec<f64> {
+        self.one.rounds.iter().zip(rounds).map(|(one, round)| figure(one, round)).collect()
     }
+}
 
-    fn pairs(&self, run: &Run, figure: impl Fn(&Round, &Round) -> f64) -> Vec<f64> {
-        self.one.rounds.iter().zip(&run.rounds).map(|(one, round)| figure(one, round)).collect()
-    }
+/// The rounds of stages that ran by themselves, stage s in run s, as rounds of all of them.
+fn together(alone: &[Run]) -> Vec<Round> {
+    let rounds = alone.iter().map(|run| run.rounds.len()).min().unwrap_or(0);
+    let of_stages = |round: usize| alone.iter().enumerate().map(move |(stage, run)| run.rounds[round].durations[stage]);
+    let seconds = |round: usize| alone.iter().map(|run| run.rounds[round].seconds).sum();
+    (0..rounds).map(|round| Round { seconds: seconds(round), durations: of_stages(round).collect() }).collect()
 }
 
 /// One pipeline, being measured.
@@ -230,19 +242,11 @@ impl Round {
 }
 
 impl Run {
-    fn new(
-        model: &Sequential,
-        device: &DeviceInfo,
-        stages: usize,
-        schedule: Schedule,
-        [batch, steps]: [usize; 2],
-    ) -> Result<Self, Failure> {
-        let placement = Placement::balanced(model, &vec![device.name.as_str(); stages])?;
-        let trainer = Trainer::new(model.clone(), placement).schedule(schedule, 1).batch(batch);
-        let pipeline = trainer.threads(Some(1)).tune(Tuning::Quick).start()?;
-        let mut run = Self { pipeline, batches: vec![samples(model, batch); steps], rounds: Vec::new() };
+    fn new(pipeline: Pipeline, samples: Samples, steps: usize) -> Result<Self, Failure> {
+        let warm_up = steps.min(2 * pipeline.ranges().len() + 2);
+        let mut run = Self { pipeline, batches: vec![samples; steps], rounds: Vec::new() };
         // The first steps prepare every program; they do not count.
-        run.train(steps.min(2 * stages + 2))?;
+        run.train(warm_up)?;
         Ok(run)
     }
 

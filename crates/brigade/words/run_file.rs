@@ -1,0 +1,60 @@
+//! What a run file's text needs besides its words: where a mistake is, and the key that was probably meant.
+
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer};
+
+use super::Words;
+
+/// A list, or its words in one string with commas between.
+pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(Some(match Written::deserialize(deserializer)? {
+        Written::One(words) => words.split(',').map(ToOwned::to_owned).collect(),
+        Written::Many(words) => words,
+    }))
+}
+
+/// The line, from 1, on which a run file gives `key`.
+pub(super) fn line_of(text: &str, key: &str) -> usize {
+    let gives = |line: &str| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.starts_with(['=', ' ', '\t']));
+    1 + text.lines().position(gives).unwrap_or(0)
+}
+
+/// File, line, what is wrong, and the key that was probably meant.
+pub(super) fn run_file_message(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+    let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    let place = format!("run file {}, line {line}", path.display());
+    match unknown {
+        Some(key) => format!("{place}: there is no key `{key}`; did you mean `{}`?", nearest(key)),
+        None => {
+            let written = text.lines().nth(line - 1).unwrap_or_default().trim();
+            format!("{place}, `{written}`: {}", error.message())
+        }
+    }
+}
+
+fn nearest(key: &str) -> &'static str {
+    Words::KEYS.into_iter().min_by_key(|known| edit_distance(key, known)).unwrap_or("model")
+}
+
+/// Insertions, deletions and replacements between two words (Levenshtein).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,36 @@
+//! A stretch of training: what a pipeline is asked for, and what it gave.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Metrics;
+use crate::report::StageReport;
+use crate::train::LearningRate;
+
+/// A stretch of training: `samples` samples in steps of the batch, the last one smaller where they do not divide.
+#[derive(Debug, Clone)]
+pub struct Stretch {
+    /// Samples in all.
+    pub samples: usize,
+    /// The run's step that it starts with.
+    pub first_step: usize,
+    /// Samples that the run had seen before.
+    pub first_sample: u64,
+    /// Learning rate by step of the run.
+    pub learning_rate: LearningRate,
+    /// Whether the stretch runs under `1f1b` whatever the schedule, so that nothing is stale.
+    pub synchronous: bool,
+    /// Steps of the run that end without their update.
+    pub left_out: Arc<BTreeSet<usize>>,
+}
+
+/// What a stretch of training gave.
+#[derive(Debug, Clone)]
+pub struct StretchReport {
+    /// Steps that were done.
+    pub steps: usize,
+    /// Loss and right answers of all its samples, each at the weights of its own forward.
+    pub metrics: Metrics,
+    /// What each stage counted.
+    pub stages: Vec<StageReport>,
+}
