@@ -1,5 +1,6 @@
 //! How an error ends the process: its message and its exit status.
 
+use std::any::Any;
 use std::fmt;
 
 use brigade_data::DataError;
@@ -59,6 +60,13 @@ impl Failure {
     /// An error of the command line or the run file.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Status::Usage, message)
+    }
+
+    /// A panic, by what it carries: a bug, as one in a stage is.
+    pub fn panic(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+        Self::new(Status::Internal, format!("a fault of its own: {text}; this is a bug, please report it"))
     }
 
     /// Something that could not be written.

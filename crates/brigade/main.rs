@@ -51,7 +51,10 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,wgpu=error,wgpu_hal=error,wgpu_core=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     std::panic::set_hook(Box::new(report_panic));
-    let outcome = run(Cli::parse().command);
+    let command = Cli::parse().command;
+    // Nothing is used afterwards that a panic could have left half done.
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(command)));
+    let outcome = outcome.unwrap_or_else(|panic| Err(Failure::panic(panic.as_ref())));
     #[cfg(feature = "faults")]
     brigade_devices::fault::write_counts();
     match outcome {

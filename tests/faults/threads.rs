@@ -1,7 +1,7 @@
 //! Panics.
 
 use crate::common::command::Place;
-use crate::support::newest_verifies;
+use crate::support::{newest_verifies, within_limit};
 
 /// Two epochs of three steps.
 const RUN: &str = "--devices reference --stages 2 --epochs 2";
@@ -16,6 +16,20 @@ fn row_26_a_panic_in_the_thread_that_writes_checkpoints() {
     outcome.refused(70, &["thread that writes checkpoints", "a fault planted at", "thread checkpoints"]);
     newest_verifies(&place.path("ck"));
     place.resumes_to(&wanted, "ck", RUN);
+}
+
+/// Before there are stages.
+#[test]
+fn row_26_a_panic_in_the_thread_that_leads() {
+    let place = Place::new();
+    let run = format!("{RUN} --checkpoint-dir @ck");
+    for site in ["device", "device0.allocate"] {
+        let outcome = place.train_with(&format!("{site}@1:panic"), &run);
+        outcome.refused(70, &["a fault planted at", site, "thread main", "a bug"]);
+    }
+    // What it held is free again.
+    within_limit(place.command(&format!("train --config @small.toml {run}"))).done();
+    newest_verifies(&place.path("ck"));
 }
 
 #[test]
