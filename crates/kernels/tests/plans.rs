@@ -4,7 +4,7 @@
 
 use brigade_kernels::ops::OPERATIONS;
 use brigade_kernels::{
-    Access, Binding, Case, Dispatch, Fusion, Limits, Operation, Pass, Plan, PlanError, Random, Tensor,
+    Access, Binding, Case, Dispatch, Fusion, Limits, Operation, Pass, Plan, PlanError, Random, Tensor, Variant,
 };
 
 /// Limits that make plans split: small bindings, few workgroups in a row.
@@ -49,14 +49,15 @@ fn what_is_fused_changes_no_plan_but_for_what_is_stored() {
                 let Some(fused) = plain.fused(fusion) else { continue };
                 assert_eq!(fused.fusion(), fusion);
                 for limits in [Limits::PORTABLE, tight(16 << 10), tight(4 << 10)] {
-                    let planned = |operation: &dyn Operation, pass, variant| {
+                    let planned = |operation: &dyn Operation, pass, variant: &Variant| {
                         let plan = operation.plan(pass, variant, case.problem, &limits).ok()?;
                         let work = |d: &Dispatch| (d.kernel.entry, d.kernel.constants.clone(), d.workgroups);
                         Some((plan.workspace, plan.dispatches.iter().map(work).collect::<Vec<_>>()))
                     };
                     for pass in Pass::ALL {
-                        assert_eq!(plain.variants(pass), fused.variants(pass));
-                        for variant in &plain.variants(pass) {
+                        let variants = plain.variants(pass);
+                        assert_eq!(fused.variants(pass), variants);
+                        for variant in &variants {
                             let wanted = planned(plain.as_ref(), pass, variant);
                             let what = format!("{} {pass} {} {fusion:?}", entry.name, variant.name);
                             assert_eq!(planned(fused.as_ref(), pass, variant), wanted, "{what}");
