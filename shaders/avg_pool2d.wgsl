@@ -90,5 +90,5 @@ fn backward_input(
             sum += dy[plane + p * Q + q] / (rows * columns);
         }
     }
-    dx[i] = sum;
+    dx[i] = stored(i, sum);
 }

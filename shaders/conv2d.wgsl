@@ -151,9 +151,9 @@ fn correlate(block: ptr<function, Block>, tile: Tile, lane: u32) {
 fn put(at: u32, inside: bool, value: f32) {
     if inside {
         if params.accumulate != 0u {
-            result[at] += value;
+            result[at] += stored(at, value);
         } else {
-            result[at] = value;
+            result[at] = stored(at, value);
         }
     }
 }
@@ -383,7 +383,7 @@ fn forward_naive(
         plane += height * width;
     }
     let line = (n * params.result_channels + params.result_first + k) * params.result_h + p;
-    result[params.result_skip + line * params.result_w + q] = sum;
+    put(params.result_skip + line * params.result_w + q, true, sum);
 }
 
 // Here and in `backward_weight_naive` the shapes are those of the forward pass: source is x's, result y's.

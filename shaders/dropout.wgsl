@@ -75,7 +75,7 @@ fn backward_input(
         let factor = factors(i);
         let count = min(4u, params.elements - i);
         for (var k = 0u; k < count; k++) {
-            dx[i + k] = dy[i + k] * factor[k];
+            dx[i + k] = stored(i + k, dy[i + k] * factor[k]);
         }
     }
 }

@@ -28,6 +28,11 @@ fn bias_of(row: u32) -> f32 {
     return 0.0;
 }
 
+fn put_y(n: u32, row: u32, value: f32) {
+    let at = params.y_skip + n * params.outputs + params.first + row;
+    y[at] = stored(at, value);
+}
+
 // Blocks of 8 samples × 8 outputs: the invocations of a workgroup share one and take turns at the inputs.
 @compute @workgroup_size(lanes)
 fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -42,7 +47,7 @@ fn forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_in
         let n = 8u * group.y + value / 8u;
         let row = 8u * group.x + value % 8u;
         if n < params.samples && row < params.rows {
-            y[params.y_skip + n * params.outputs + params.first + row] = block_sum(value) + bias_of(row);
+            put_y(n, row, block_sum(value) + bias_of(row));
         }
     }
 }
@@ -61,9 +66,9 @@ fn columns(first: u32) -> Offsets {
 fn put_dx(at: u32, column: u32, value: f32) {
     if column < params.inputs {
         if params.accumulate != 0u {
-            dx[at + column] += value;
+            dx[at + column] += stored(at + column, value);
         } else {
-            dx[at + column] = value;
+            dx[at + column] = stored(at + column, value);
         }
     }
 }
@@ -204,7 +209,7 @@ fn forward_naive(
     for (var i = 0u; i < params.inputs; i++) {
         sum += x[params.x_skip + n * params.inputs + i] * w[params.w_skip + row * params.inputs + i];
     }
-    y[params.y_skip + n * params.outputs + params.first + row] = sum;
+    put_y(n, row, sum);
 }
 
 @compute @workgroup_size(256)

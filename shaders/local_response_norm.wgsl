@@ -98,5 +98,11 @@ fn backward_input(
         sum += dy[at] * x[at] * power(base_given[at]) / base_given[at];
         at += PLANE;
     }
-    dx[i] = dy[i] * power(base_given[i]) - 2.0 * ALPHA * BETA * x[i] * sum;
+    let gradient = dy[i] * power(base_given[i]) - 2.0 * ALPHA * BETA * x[i] * sum;
+    {% if MASK %}
+    // Of the rectifier before, whose output is x: `stored` would bind it twice.
+    dx[i] = select(0.0, gradient, x[i] > 0.0 || is_nan(x[i]));
+    {% else %}
+    dx[i] = gradient;
+    {% endif %}
 }

@@ -98,5 +98,5 @@ fn backward_input(
             }
         }
     }
-    dx[i] = sum;
+    dx[i] = stored(i, sum);
 }

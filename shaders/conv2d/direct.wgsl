@@ -59,7 +59,8 @@ weights_{{ index // 4 }}.{{ COMPONENTS[index % 4] }}
 {% macro pixel(row, column) -%}
 x_{{ row }}_{{ column // 4 }}.{{ COMPONENTS[column % 4] }}
 {%- endmacro %}
-{% for entry in ["forward", "backward_input"] %}
+{# With a rectifier fused to it a text is for one pass. #}
+{% for entry in ["forward", "backward_input"] if not (RECTIFY and entry == "backward_input" or MASK and entry == "forward") %}
 @compute @workgroup_size(64)
 fn {{ entry }}(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -15,9 +15,9 @@ fn bias_at(channel: u32) -> f32 {
 fn put_at(at: u32, inside: bool, value: f32) {
     if inside {
         if params.accumulate != 0u {
-            result[at] += value;
+            result[at] += stored(at, value);
         } else {
-            result[at] = value;
+            result[at] = stored(at, value);
         }
     }
 }
@@ -28,9 +28,9 @@ fn put_vector(at: u32, left: u32, value: vec4<f32>) {
     {% if ALIGNED %}
     if left > 0u {
         if params.accumulate != 0u {
-            result_vectors[at / 4u] += value;
+            result_vectors[at / 4u] += stored_vector(at / 4u, value);
         } else {
-            result_vectors[at / 4u] = value;
+            result_vectors[at / 4u] = stored_vector(at / 4u, value);
         }
     }
     {% else %}

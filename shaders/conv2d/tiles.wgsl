@@ -199,9 +199,9 @@ fn result_of(column: u32) -> u32 {
 fn put(at: u32, column: u32, value: f32) {
     if column < params.columns {
         if accumulate {
-            result[at] += value;
+            result[at] += stored(at, value);
         } else {
-            result[at] = value;
+            result[at] = stored(at, value);
         }
     }
 }

@@ -275,7 +275,8 @@ fn multiply(
 {% macro result_at(row, column) -%}
 down_{{ column % OUT }}.v{{ row }}.{{ COMPONENTS[column // OUT] }}
 {%- endmacro %}
-{% for entry in ["forward", "backward_input"] %}
+{# With a rectifier fused to it a text is for one pass. #}
+{% for entry in ["forward", "backward_input"] if not (RECTIFY and entry == "backward_input" or MASK and entry == "forward") %}
 @compute @workgroup_size(64)
 fn {{ entry }}(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -123,12 +123,12 @@ fn forward(
         let value_{{ c }} = {{ four(r, c) }} + vec4(bias_{{ c }}, bias_{{ c + 1 }}, bias_{{ c + 2 }}, bias_{{ c + 3 }});
         {% if ALIGNED %}
         if left_over > {{ c }}u {
-            y_vectors[at / 4u + {{ c // 4 }}u] = value_{{ c }};
+            y_vectors[at / 4u + {{ c // 4 }}u] = stored_vector(at / 4u + {{ c // 4 }}u, value_{{ c }});
         }
         {% else %}
         {% for i in range(4) %}
         if left_over > {{ c + i }}u {
-            y[at + {{ c + i }}u] = value_{{ c }}.{{ COMPONENTS[i] }};
+            y[at + {{ c + i }}u] = stored(at + {{ c + i }}u, value_{{ c }}.{{ COMPONENTS[i] }});
         }
         {% endfor %}
         {% endif %}
@@ -174,9 +174,9 @@ fn backward_input(
         {% for c in range(0, COLUMNS, 4) %}
         if left_over > {{ c }}u {
             if params.accumulate != 0u {
-                dx_vectors[at + {{ c // 4 }}u] += {{ four(r, c) }};
+                dx_vectors[at + {{ c // 4 }}u] += stored_vector(at + {{ c // 4 }}u, {{ four(r, c) }});
             } else {
-                dx_vectors[at + {{ c // 4 }}u] = {{ four(r, c) }};
+                dx_vectors[at + {{ c // 4 }}u] = stored_vector(at + {{ c // 4 }}u, {{ four(r, c) }});
             }
         }
         {% endfor %}

@@ -87,9 +87,9 @@ fn right_aligned(place: Place, first: u32, lane: u32) -> RightParts {
 fn put(at: u32, column: u32, value: f32) {
     if column < params.columns {
         if accumulate {
-            result[at + column] += value;
+            result[at + column] += stored(at + column, value);
         } else {
-            result[at + column] = value;
+            result[at + column] = stored(at + column, value);
         }
     }
 }

@@ -66,11 +66,12 @@ fn backward_input(
     let place = saved_given[i] - first;
     let gradient = dy[i];
     {% for r in range(R) %}{% for v in range(S) %}
-    dx[(row * {{ R }}u + {{ r }}u) * {{ ROW_VECTORS }}u + vector * {{ S }}u + {{ v }}u] = vec4(
+    let at_{{ r }}_{{ v }} = (row * {{ R }}u + {{ r }}u) * {{ ROW_VECTORS }}u + vector * {{ S }}u + {{ v }}u;
+    dx[at_{{ r }}_{{ v }}] = stored_vector(at_{{ r }}_{{ v }}, vec4(
         {% for c in range(4) %}
         {% set q = COMPONENTS[(4 * v + c) // S] %}
         select(0.0, gradient.{{ q }}, place.{{ q }} == {{ r * W + 4 * v + c }}u),
         {% endfor %}
-    );
+    ));
     {% endfor %}{% endfor %}
 }

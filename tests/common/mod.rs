@@ -101,7 +101,18 @@ fn pipeline_with(
     [batch, microbatches]: [usize; 2],
     (loss_scale, staleness): (f32, StalenessOptions),
 ) -> Pipeline {
-    let model = small_model();
+    pipeline_of(&small_model(), names, starts, schedule, [batch, microbatches], (loss_scale, staleness))
+}
+
+/// A pipeline of a model cut before the given layers.
+pub(crate) fn pipeline_of(
+    model: &Sequential,
+    names: &[&str],
+    starts: &[usize],
+    schedule: Schedule,
+    [batch, microbatches]: [usize; 2],
+    (loss_scale, staleness): (f32, StalenessOptions),
+) -> Pipeline {
     let ends = starts[1..].iter().copied().chain([model.layers.len()]);
     let ranges = starts.iter().copied().zip(ends).map(|(start, end)| start..end);
     let stages = ranges.enumerate().map(|(s, range)| (range, executor(names[s % names.len()]))).collect();
@@ -116,7 +127,7 @@ fn pipeline_with(
         record: true,
         link_checksums: false,
     };
-    Pipeline::start(&model, stages, options).unwrap()
+    Pipeline::start(model, stages, options).unwrap()
 }
 
 /// Trains over the samples and gives weights and momentum, and what was counted.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brigade_kernels::{Limits, Operation, Pass, Plan, PlanError, Problem, Variant};
+use brigade_kernels::{Fusion, Limits, Operation, Pass, Plan, PlanError, Problem, Variant};
 
 use crate::DeviceError;
 use crate::program::Run;
@@ -15,7 +15,7 @@ type Key = (&'static str, Pass);
 /// depends on where the model is cut, and the bits of a run must not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShapeClass {
-    /// The operation with its attributes.
+    /// The operation with its attributes, by itself.
     pub operation: String,
     /// The pass.
     pub pass: Pass,
@@ -26,13 +26,16 @@ pub struct ShapeClass {
 }
 
 impl ShapeClass {
-    /// The class of a pass of this size.
+    /// The class of a pass of this size. Rectifiers that are fused to an operation are no part of it: which are depends on
+    /// where the model is cut, and the choice must not.
     pub fn of(operation: &dyn Operation, pass: Pass, Problem { n, input }: Problem) -> Self {
         let (input, samples) = match pass {
             Pass::Update => ([0; 3], 0),
             _ => ([input.c, input.h, input.w], n.next_power_of_two()),
         };
-        Self { operation: format!("{operation:?}"), pass, input, samples }
+        let plain = if operation.fusion() == Fusion::NONE { None } else { operation.fused(Fusion::NONE) };
+        let operation = plain.map_or_else(|| format!("{operation:?}"), |plain| format!("{plain:?}"));
+        Self { operation, pass, input, samples }
     }
 
     fn differs_in_samples_only(&self, other: &Self) -> bool {
@@ -201,6 +204,21 @@ mod tests {
     use brigade_kernels::{Shape, ops};
 
     use super::*;
+
+    #[test]
+    fn fused_operations_use_what_was_chosen_for_them_alone() {
+        let conv = ops::find("conv2d").unwrap();
+        let plain = (conv.from_attributes)(&serde_json::json!({"out_channels": 4, "kernel": 3})).unwrap();
+        let problem = Problem { n: 2, input: Shape::new(3, 8, 8) };
+        let mut selection = Selection::default();
+        selection.choose(ShapeClass::of(plain.as_ref(), Pass::Forward, problem), "naive");
+        for fusion in [Fusion::RECTIFIES, Fusion::MASKS] {
+            let fused = plain.fused(fusion).unwrap();
+            assert_ne!(format!("{fused:?}"), format!("{plain:?}"));
+            let eligible = selection.eligible(fused.as_ref(), Pass::Forward, problem, &Limits::PORTABLE);
+            assert_eq!(eligible[0].name, "naive");
+        }
+    }
 
     #[test]
     fn a_choice_serves_its_class_and_the_samples_around_it() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use brigade_kernels::{Case, Entry, Pass, Problem, Random, Scalars, Shape};
+use brigade_kernels::{Case, Entry, Fusion, Operation, Pass, Problem, Random, Scalars, Shape};
 
 use crate::trial::variants;
 use crate::verify::{Report, examine};
@@ -34,11 +34,11 @@ pub struct SelfTest {
 pub fn self_test(executor: &mut dyn Executor, operations: &[&'static Entry]) -> Result<SelfTest, DeviceError> {
     let started = Instant::now();
     let mut test = SelfTest::default();
-    random_cases(executor, operations, &|_, _, _| true, &mut test)?;
+    random_cases(executor, operations, &|_| true, &mut test)?;
     Ok(test.finished(executor, started))
 }
 
-/// As [`self_test`], for the variants alone that `tasks` use by the executor's [`Selection`](crate::Selection): what
+/// As [`self_test`], for the variants alone, with what is fused to them, that `tasks` use by the executor's [`Selection`](crate::Selection): what
 /// never runs need not be compiled. Where one fails, what takes its place is tested as well. `operations` has those of
 /// the tasks; a variant that their random cases do not reach is tested on the task itself, cut down.
 ///
@@ -61,9 +61,7 @@ pub fn self_test_for(
         if wanted.is_empty() {
             return Ok(test.finished(executor, started));
         }
-        let is_wanted =
-            |operation, pass, variant: &str| wanted.iter().any(|&found| found == (operation, pass, variant));
-        random_cases(executor, operations, &is_wanted, &mut test)?;
+        random_cases(executor, operations, &|used| wanted.contains(&used), &mut test)?;
         for task in tasks {
             for used in in_use(executor, task) {
                 if wanted.contains(&used) && !test.covers(used) {
@@ -75,29 +73,41 @@ pub fn self_test_for(
     }
 }
 
-/// A variant of a pass of an operation.
-type Used = (&'static str, Pass, &'static str);
+/// A variant of a pass of an operation, and the rectifier that it computes besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Used {
+    operation: &'static str,
+    pass: Pass,
+    variant: &'static str,
+    fusion: Fusion,
+}
+
+impl Used {
+    fn of(operation: &dyn Operation, pass: Pass, variant: &'static str) -> Self {
+        Self { operation: operation.name(), pass, variant, fusion: operation.fusion().of(pass) }
+    }
+}
 
 /// What the task will run with, as a whole microbatch and as a rest.
 fn in_use(executor: &dyn Executor, Task { operation, pass, problem }: &Task) -> BTreeSet<Used> {
     let limits = &executor.info().limits;
     let sizes = [problem.n, 1].map(|n| Problem { n, ..*problem });
     let planned = sizes.map(|problem| executor.selection().plan(operation.as_ref(), *pass, problem, limits));
-    planned.into_iter().flatten().map(|(variant, _)| (operation.name(), *pass, variant.name)).collect()
+    planned.into_iter().flatten().map(|(variant, _)| Used::of(operation.as_ref(), *pass, variant.name)).collect()
 }
 
 fn random_cases(
     executor: &mut dyn Executor,
     operations: &[&'static Entry],
-    wanted: &dyn Fn(&'static str, Pass, &str) -> bool,
+    wanted: &dyn Fn(Used) -> bool,
     test: &mut SelfTest,
 ) -> Result<(), DeviceError> {
     for entry in operations {
         let mut random = Random::new(0x5E1F);
         for _ in 0..CASES {
             let case = (entry.generate)(&mut random);
-            let name = case.operation.name();
-            check_case(executor, &case, &mut random, &|pass, variant| wanted(name, pass, variant), test)?;
+            let wanted = |pass, variant| wanted(Used::of(case.operation.as_ref(), pass, variant));
+            check_case(executor, &case, &mut random, &wanted, test)?;
         }
     }
     Ok(())
@@ -107,7 +117,7 @@ fn random_cases(
 fn test_small(
     executor: &mut dyn Executor,
     task: &Task,
-    (_, pass, variant): Used,
+    Used { pass, variant, .. }: Used,
     test: &mut SelfTest,
 ) -> Result<(), DeviceError> {
     let limits = executor.info().limits.clone();
@@ -128,8 +138,11 @@ fn test_small(
 
 impl SelfTest {
     fn covers(&self, used: Used) -> bool {
-        let seen = |report: &Report| (report.operation, report.pass, report.variant) == used;
-        self.excluded.contains(&used) || self.reports.iter().any(seen)
+        let Used { operation, pass, variant, fusion } = used;
+        let seen = |report: &Report| {
+            (report.operation, report.pass, report.variant, report.fusion) == (operation, pass, variant, fusion)
+        };
+        self.excluded.contains(&(operation, pass, variant)) || self.reports.iter().any(seen)
     }
 
     fn finished(mut self, executor: &dyn Executor, started: Instant) -> Self {
@@ -144,7 +157,7 @@ fn check_case(
     executor: &mut dyn Executor,
     case: &Case,
     random: &mut Random,
-    wanted: &dyn Fn(Pass, &str) -> bool,
+    wanted: &dyn Fn(Pass, &'static str) -> bool,
     test: &mut SelfTest,
 ) -> Result<(), DeviceError> {
     let operation = case.operation.name();

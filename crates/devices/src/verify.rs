@@ -4,7 +4,7 @@ use std::collections::btree_map;
 use std::fmt;
 
 use brigade_kernels::{
-    Access, Case, Deviation, ElementType, HostTensors, Operation, Pass, Precision, Random, Tensor, Use,
+    Access, Case, Deviation, ElementType, Fusion, HostTensors, Operation, Pass, Precision, Random, Tensor, Use,
 };
 
 use crate::convert::{from_words, to_words};
@@ -16,6 +16,8 @@ use crate::{DeviceError, Executor};
 pub struct Report {
     /// The operation.
     pub operation: &'static str,
+    /// The rectifier that the pass computes besides.
+    pub fusion: Fusion,
     /// The variant.
     pub variant: &'static str,
     /// The pass.
@@ -28,8 +30,8 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operation, variant, pass, tensor, deviation: Deviation { error, tolerance } } = self;
-        write!(f, "{operation}/{pass} {variant}: {tensor} {error:.1e} (allowed {tolerance:.1e})")
+        let Self { operation, fusion, variant, pass, tensor, deviation: Deviation { error, tolerance } } = self;
+        write!(f, "{operation}/{pass}{fusion} {variant}: {tensor} {error:.1e} (allowed {tolerance:.1e})")
     }
 }
 
@@ -68,7 +70,7 @@ pub(crate) fn examine(
     executor: &mut dyn Executor,
     case: &Case,
     random: &mut Random,
-    wanted: &dyn Fn(Pass, &str) -> bool,
+    wanted: &dyn Fn(Pass, &'static str) -> bool,
     note: &mut dyn FnMut(Pass, &'static str, Outcome) -> Result<(), DeviceError>,
 ) -> Result<(), DeviceError> {
     let operation = case.operation.as_ref();
@@ -117,7 +119,8 @@ pub(crate) fn compare(
         let got = got.get(tensor).map(|words| from_words(words, operation.element_type(*tensor)));
         let additions = operation.additions(*tensor, case.problem);
         let deviation = Deviation::between(&got.unwrap_or_default(), wanted, additions).with(precision);
-        Report { operation: operation.name(), variant, pass, tensor: *tensor, deviation }
+        let fusion = operation.fusion().of(pass);
+        Report { operation: operation.name(), fusion, variant, pass, tensor: *tensor, deviation }
     };
     wanted.iter().map(report).collect()
 }

@@ -3,6 +3,7 @@
 mod case;
 pub mod ceiling;
 mod error;
+mod fusion;
 mod host;
 mod limits;
 mod operation;
@@ -18,6 +19,7 @@ mod uniform;
 
 pub use case::{Case, CaseShapes, Deviation, Entry};
 pub use error::{AttributeError, PlanError, ShaderError, ShapeError};
+pub use fusion::Fusion;
 pub use host::HostTensors;
 pub use limits::{Limits, Precision, Requirements, Variant};
 pub use operation::{Init, Operation, Parameter, Pass, Problem, Work};

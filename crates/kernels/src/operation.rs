@@ -1,9 +1,10 @@
 //! What an operation must say of itself.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::{
-    ElementType, HostTensors, Limits, Plan, PlanError, Random, Scalars, Shape, ShapeError, Tensor, Use, Variant,
+    ElementType, Fusion, HostTensors, Limits, Plan, PlanError, Random, Scalars, Shape, ShapeError, Tensor, Use, Variant,
 };
 
 /// The passes of an operation: the schedule's verbs, and the names of the shaders' entry points.
@@ -162,6 +163,18 @@ pub trait Operation: fmt::Debug + Send + Sync {
     /// Tells the operation its place in the network, so that its random numbers differ from another layer's.
     fn set_layer(&mut self, layer: u32) {
         let _ = layer;
+    }
+
+    /// The rectifiers whose passes it computes besides its own.
+    fn fusion(&self) -> Fusion {
+        Fusion::NONE
+    }
+
+    /// The same operation with these rectifiers in place of those of [`Operation::fusion`]; none where it cannot compute
+    /// them. It has the same variants, and each plans for the same sizes.
+    fn fused(&self, fusion: Fusion) -> Option<Arc<dyn Operation>> {
+        let _ = fusion;
+        None
     }
 
     /// The cost of a pass.

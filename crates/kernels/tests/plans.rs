@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use brigade_kernels::ops::OPERATIONS;
-use brigade_kernels::{Access, Binding, Case, Dispatch, Limits, Pass, Plan, PlanError, Random, Tensor};
+use brigade_kernels::{
+    Access, Binding, Case, Dispatch, Fusion, Limits, Operation, Pass, Plan, PlanError, Random, Tensor, Variant,
+};
 
 /// Limits that make plans split: small bindings, few workgroups in a row.
 fn tight(binding_bytes: u64) -> Limits {
@@ -31,6 +33,42 @@ fn plans_keep_to_the_limits() {
         }
         assert!(split > 0, "{}: no case was large enough to be split", entry.name);
     }
+}
+
+/// What is fused to an operation depends on where a model is cut, and the bits of a run must not: each variant can be
+/// planned with it wherever it can be without, and does the same.
+#[test]
+fn what_is_fused_changes_no_plan_but_for_what_is_stored() {
+    let mut compared = 0;
+    for entry in OPERATIONS {
+        let mut random = Random::new(13);
+        for _ in 0..20 {
+            let case = (entry.generate)(&mut random);
+            let Some(plain) = case.operation.fused(Fusion::NONE) else { continue };
+            for fusion in [Fusion::RECTIFIES, Fusion::MASKS, Fusion { rectifies: true, masks: true }] {
+                let Some(fused) = plain.fused(fusion) else { continue };
+                assert_eq!(fused.fusion(), fusion);
+                for limits in [Limits::PORTABLE, tight(16 << 10), tight(4 << 10)] {
+                    let planned = |operation: &dyn Operation, pass, variant: &Variant| {
+                        let plan = operation.plan(pass, variant, case.problem, &limits).ok()?;
+                        let work = |d: &Dispatch| (d.kernel.entry, d.kernel.constants.clone(), d.workgroups);
+                        Some((plan.workspace, plan.dispatches.iter().map(work).collect::<Vec<_>>()))
+                    };
+                    for pass in Pass::ALL {
+                        let variants = plain.variants(pass);
+                        assert_eq!(fused.variants(pass), variants);
+                        for variant in &variants {
+                            let wanted = planned(plain.as_ref(), pass, variant);
+                            let what = format!("{} {pass} {} {fusion:?}", entry.name, variant.name);
+                            assert_eq!(planned(fused.as_ref(), pass, variant), wanted, "{what}");
+                            compared += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(compared > 0);
 }
 
 /// The plans of a case that the limits allow; within the portable ones all must be.

@@ -20,7 +20,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use brigade_kernels::{Operation, Pass, Problem};
+use brigade_kernels::{Fusion, Operation, Pass, Problem};
 use serde::{Deserialize, Serialize};
 
 use self::cache::Cache;
@@ -82,6 +82,12 @@ pub struct Task {
 }
 
 impl Task {
+    /// The same without the rectifiers that are fused to it: what is measured, whatever a stage fuses.
+    fn plain(&self) -> Self {
+        let plain = if self.operation.fusion() == Fusion::NONE { None } else { self.operation.fused(Fusion::NONE) };
+        Self { operation: plain.unwrap_or_else(|| self.operation.clone()), ..*self }
+    }
+
     fn class(&self) -> ShapeClass {
         ShapeClass::of(self.operation.as_ref(), self.pass, self.problem)
     }
@@ -176,6 +182,7 @@ impl Tuner {
         let started = Instant::now();
         let cache = Cache::new(self.folder.as_deref(), info);
         let mut search = Search::new(self.effort, info, open);
+        let tasks: Vec<Task> = tasks.iter().map(Task::plain).collect();
         let tasks: BTreeMap<ShapeClass, &Task> = tasks.iter().rev().map(|task| (task.class(), task)).collect();
         let known = search.recall(&tasks, cache.load());
         let new = search.measure(&tasks, known)?;

@@ -6,6 +6,7 @@
 //! ends.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,10 +14,11 @@ use serde_json::Value;
 use super::attributes::{self, Pair};
 use super::items::Items;
 use super::pooling::Window;
+use super::slots::slot;
 use crate::uniform::uniform;
 use crate::{
-    AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
-    Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+    AttributeError, Case, CaseShapes, Entry, Fusion, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError,
+    Problem, Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 
 const NAME: &str = "avg_pool2d";
@@ -31,7 +33,12 @@ uniform! {
 
 static SHADER: Shader = Shader {
     name: NAME,
-    parts: &[include_str!("../../shaders/shared/index.wgsl"), include_str!("../../shaders/avg_pool2d.wgsl")],
+    parts: &[
+        include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/shared/stored.wgsl"),
+        include_str!("../../shaders/avg_pool2d.wgsl"),
+    ],
     uniform: AvgPool2dParams::LAYOUT,
 };
 
@@ -63,6 +70,7 @@ pub struct AvgPool2d {
     /// None where the window is the whole plane.
     window: Option<Window>,
     count_include_pad: bool,
+    fusion: Fusion,
 }
 
 impl AvgPool2d {
@@ -76,7 +84,7 @@ impl AvgPool2d {
                     "with `global` the window is the whole plane: leave out kernel, stride, padding and ceil_mode";
                 return Err(AttributeError::new(NAME, message));
             }
-            return Ok(Self { window: None, count_include_pad });
+            return Ok(Self { window: None, count_include_pad, fusion: Fusion::NONE });
         }
         let kernel =
             given.kernel.ok_or_else(|| AttributeError::new(NAME, "missing field `kernel` (or `global: true`)"))?;
@@ -87,7 +95,7 @@ impl AvgPool2d {
             dilation: Pair::both(1),
             ceil_mode: given.ceil_mode.unwrap_or(false),
         };
-        Ok(Self { window: Some(window.checked(NAME)?), count_include_pad })
+        Ok(Self { window: Some(window.checked(NAME)?), count_include_pad, fusion: Fusion::NONE })
     }
 
     /// The window over an input.
@@ -134,11 +142,21 @@ impl Operation for AvgPool2d {
     }
 
     fn tensors(&self, pass: Pass) -> Vec<Use> {
-        match pass {
+        let mut uses = match pass {
             Pass::Forward => vec![Use::read(Tensor::X), Use::write(Tensor::Y)],
             Pass::BackwardInput => vec![Use::read(Tensor::Dy), Use::write(Tensor::Dx)],
             Pass::BackwardWeight | Pass::Update => Vec::new(),
-        }
+        };
+        uses.extend(self.fusion.uses(pass));
+        uses
+    }
+
+    fn fusion(&self) -> Fusion {
+        self.fusion
+    }
+
+    fn fused(&self, fusion: Fusion) -> Option<Arc<dyn Operation>> {
+        (!fusion.rectifies).then(|| Arc::new(Self { fusion, ..*self }) as _)
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
@@ -157,7 +175,8 @@ impl Operation for AvgPool2d {
         let cut: Vec<_> = self.tensors(pass).into_iter().map(plane).collect();
         let mut constants = self.window(input).constants(input, output);
         constants.push(("COUNT_PADDING", f64::from(u8::from(self.count_include_pad))));
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants };
+        let definitions = self.fusion.definitions(pass, slot(Tensor::X)).to_vec();
+        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions, constants };
         let items = Items { kernel, count: n * input.c, cut: &cut, whole: &[] };
         let uniform = |range: &Range<usize>| AvgPool2dParams { elements: (range.len() * written) as u32 };
         let dispatches = items.dispatches(limits, |planes| (planes * written).div_ceil(256), uniform)?;
@@ -169,9 +188,10 @@ impl Operation for AvgPool2d {
         let y = self.elements(Tensor::Y, problem)? as u64;
         let kernel = self.window(problem.input).kernel;
         let window = (kernel.h * kernel.w) as u64;
+        let masked = if self.fusion.masks { x } else { 0 };
         Ok(match pass {
             Pass::Forward => Work { flops: y * (window + 1), bytes: 4 * (x + y) },
-            Pass::BackwardInput => Work { flops: 2 * y * window, bytes: 4 * (x + y) },
+            Pass::BackwardInput => Work { flops: 2 * y * window, bytes: 4 * (x + y + masked) },
             Pass::BackwardWeight | Pass::Update => Work::default(),
         })
     }
@@ -203,6 +223,7 @@ impl Operation for AvgPool2d {
             }
             Pass::BackwardWeight | Pass::Update => {}
         }
+        self.fusion.reference(pass, host);
     }
 }
 
@@ -221,7 +242,8 @@ fn generate(random: &mut Random) -> Case {
         let (stride, ceil_mode) = (pair(random, 1, 6), random.chance(0.5));
         let window = Window { kernel, stride, padding, dilation: Pair::both(1), ceil_mode };
         let window = (!random.chance(0.2)).then_some(window);
-        let pool = AvgPool2d { window, count_include_pad: random.chance(0.5) };
+        let fusion = Fusion::generate(random).of(Pass::BackwardInput);
+        let pool = AvgPool2d { window, count_include_pad: random.chance(0.5), fusion };
         // Now and then many planes, for the plans to split.
         let (planes, side, samples) = if random.chance(0.1) { (40, 9, 8) } else { (5, 17, 4) };
         let input = Shape::new(random.integer(1, planes), random.integer(1, side), random.integer(1, side));
@@ -233,7 +255,7 @@ fn generate(random: &mut Random) -> Case {
 }
 
 fn case(pool: AvgPool2d, problem: Problem) -> Case {
-    Case { operation: std::sync::Arc::new(pool), problem, scalars: Scalars::new() }
+    Case { operation: Arc::new(pool), problem, scalars: Scalars::new() }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! P = (H + 2·padding − dilation·(R − 1) − 1) / stride + 1, rounded down, and Q alike. The gradients of the
 //! parameters are added to `dw` and `db`.
 
+mod cases;
 mod direct;
 mod direct_weight;
 mod naive;
@@ -16,6 +17,8 @@ mod tiles;
 mod weight;
 mod winograd;
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -23,8 +26,8 @@ use super::attributes::{self, Pair};
 use super::gemm;
 use crate::uniform::uniform;
 use crate::{
-    AttributeError, Case, CaseShapes, Entry, HostTensors, Init, Limits, Operation, Parameter, Pass, Plan, PlanError,
-    Problem, Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+    AttributeError, Entry, Fusion, HostTensors, Init, Limits, Operation, Parameter, Pass, Plan, PlanError, Problem,
+    Requirements, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 
 const NAME: &str = "conv2d";
@@ -128,6 +131,8 @@ macro_rules! shader {
                 include_str!("../../shaders/shared/block_sum.wgsl"),
                 include_str!("../../shaders/shared/quad_weights.wgsl"),
                 include_str!(concat!("../../shaders/shared/", $weights)),
+                include_str!("../../shaders/shared/nan.wgsl"),
+                include_str!("../../shaders/shared/stored.wgsl"),
                 include_str!("../../shaders/conv2d/params.wgsl"),
                 include_str!("../../shaders/conv2d.wgsl"),
             ],
@@ -149,8 +154,8 @@ pub static ENTRY: Entry = Entry {
     formula: "y[n,k,p,q] = b[k] + Σ_crs w[k,c,r,s] · x[n, c, p·stride − padding + r·dilation, …]",
     shader: &SHADER,
     from_attributes: |attributes| Ok(Box::new(Conv2d::from_attributes(attributes)?)),
-    from_case,
-    generate,
+    from_case: cases::recorded,
+    generate: cases::random,
 };
 
 /// The convolution with its attributes.
@@ -167,6 +172,8 @@ pub struct Conv2d {
     dilation: Pair,
     #[serde(default = "yes")]
     bias: bool,
+    #[serde(skip)]
+    fusion: Fusion,
 }
 
 const fn one() -> Pair {
@@ -320,7 +327,16 @@ impl Operation for Conv2d {
             Pass::BackwardWeight if self.bias => uses.push(Use::update(Tensor::Db)),
             _ => {}
         }
+        uses.extend(self.fusion.uses(pass));
         uses
+    }
+
+    fn fusion(&self) -> Fusion {
+        self.fusion
+    }
+
+    fn fused(&self, fusion: Fusion) -> Option<Arc<dyn Operation>> {
+        Some(Arc::new(Self { fusion, ..*self }))
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
@@ -361,61 +377,7 @@ impl Operation for Conv2d {
     fn reference(&self, pass: Pass, problem: Problem, host: &mut HostTensors) {
         if let Ok(sides) = self.sides(problem) {
             reference::run(self, pass, sides, host);
+            self.fusion.reference(pass, host);
         }
     }
-}
-
-fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Recorded {
-        #[serde(default = "one")]
-        stride: Pair,
-        #[serde(default = "zero")]
-        padding: Pair,
-        #[serde(default = "one")]
-        dilation: Pair,
-    }
-    let Recorded { stride, padding, dilation } = attributes::parse(NAME, attributes)?;
-    let &[out_channels, channels, r, s] = attributes::dims(NAME, shapes, "w")? else {
-        return Err(AttributeError::new(NAME, "`w` must have 4 sides"));
-    };
-    let &[n, c, h, w] = attributes::dims(NAME, shapes, "x")? else {
-        return Err(AttributeError::new(NAME, "`x` must have 4 sides"));
-    };
-    if c != channels {
-        return Err(AttributeError::new(NAME, format!("`x` has {c} channels and `w` has {channels}")));
-    }
-    let bias = shapes.contains_key("b");
-    let conv = Conv2d { out_channels, kernel: Pair { h: r, w: s }, stride, padding, dilation, bias }.checked()?;
-    Ok(case(conv, Problem { n, input: Shape::new(c, h, w) }))
-}
-
-fn generate(random: &mut Random) -> Case {
-    // Most networks neither step nor dilate, and most filters are of 3 × 3; some variants are for these alone.
-    let common = random.chance(0.25);
-    let most_stride = if common || random.chance(0.4) { 1 } else { 4 };
-    let most_dilation = if common || random.chance(0.5) { 1 } else { 3 };
-    let mut axis = |kernel_most: usize, input_most: usize| {
-        let kernel = if common { 3 } else { random.integer(1, kernel_most) };
-        let stride = random.integer(1, most_stride);
-        let [padding, dilation] = [random.integer(0, 4), random.integer(1, most_dilation)];
-        let least = (dilation * (kernel - 1) + 1).saturating_sub(2 * padding).max(1);
-        (kernel, stride, padding, dilation, random.integer(least, least + input_most))
-    };
-    let (r, stride_h, padding_h, dilation_h, h) = axis(5, 9);
-    let (s, stride_w, padding_w, dilation_w, w) = axis(5, 20);
-    let conv = Conv2d {
-        out_channels: random.integer(1, 19),
-        kernel: Pair { h: r, w: s },
-        stride: Pair { h: stride_h, w: stride_w },
-        padding: Pair { h: padding_h, w: padding_w },
-        dilation: Pair { h: dilation_h, w: dilation_w },
-        bias: random.chance(0.7),
-    };
-    case(conv, Problem { n: random.integer(1, 5), input: Shape::new(random.integer(1, 10), h, w) })
-}
-
-fn case(conv: Conv2d, problem: Problem) -> Case {
-    Case { operation: std::sync::Arc::new(conv), problem, scalars: Scalars::new() }
 }

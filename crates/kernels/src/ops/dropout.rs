@@ -7,16 +7,18 @@
 //! on every adapter, however the batch is cut into microbatches and the network into stages.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::attributes;
 use super::items::Items;
+use super::slots::slot;
 use crate::uniform::uniform;
 use crate::{
-    AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
-    Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+    AttributeError, Case, CaseShapes, Entry, Fusion, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError,
+    Problem, Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 
 const NAME: &str = "dropout";
@@ -41,6 +43,8 @@ static SHADER: Shader = Shader {
     name: NAME,
     parts: &[
         include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/shared/stored.wgsl"),
         include_str!("../../shaders/shared/scalars.wgsl"),
         include_str!("../../shaders/shared/philox.wgsl"),
         include_str!("../../shaders/dropout.wgsl"),
@@ -74,6 +78,7 @@ const fn half() -> f64 {
 pub struct Dropout {
     p: f64,
     layer: u32,
+    fusion: Fusion,
 }
 
 impl Dropout {
@@ -82,7 +87,7 @@ impl Dropout {
         if !(0.0..1.0).contains(&p) {
             return Err(AttributeError::new(NAME, format!("`p` is {p}; it must be at least 0 and less than 1")));
         }
-        Ok(Self { p, layer: 0 })
+        Ok(Self { p, layer: 0, fusion: Fusion::NONE })
     }
 
     /// Of 2³² random words, those below it drop their element.
@@ -130,11 +135,21 @@ impl Operation for Dropout {
     }
 
     fn tensors(&self, pass: Pass) -> Vec<Use> {
-        match pass {
+        let mut uses = match pass {
             Pass::Forward => vec![Use::read(Tensor::X), Use::read(Tensor::Scalars), Use::write(Tensor::Y)],
             Pass::BackwardInput => vec![Use::read(Tensor::Dy), Use::read(Tensor::Scalars), Use::write(Tensor::Dx)],
             Pass::BackwardWeight | Pass::Update => Vec::new(),
-        }
+        };
+        uses.extend(self.fusion.uses(pass));
+        uses
+    }
+
+    fn fusion(&self) -> Fusion {
+        self.fusion
+    }
+
+    fn fused(&self, fusion: Fusion) -> Option<Arc<dyn Operation>> {
+        (!fusion.rectifies).then(|| Arc::new(Self { fusion, ..*self }) as _)
     }
 
     fn set_layer(&mut self, layer: u32) {
@@ -149,8 +164,9 @@ impl Operation for Dropout {
         let count = self.elements(Tensor::X, problem)?;
         let cut = self.tensors(pass).into_iter().filter(|used| used.tensor != Tensor::Scalars);
         let cut: Vec<_> = cut.map(|used| (used, 1)).collect();
+        let definitions = self.fusion.definitions(pass, slot(Tensor::X)).to_vec();
         let constants = vec![("SAMPLE", problem.input.elements()? as f64)];
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants };
+        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions, constants };
         let whole = [(Use::read(Tensor::Scalars), Scalars::ELEMENTS)];
         let uniform = |range: &Range<usize>| DropoutParams {
             first: range.start as u32,
@@ -165,7 +181,9 @@ impl Operation for Dropout {
 
     fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError> {
         let elements = self.elements(Tensor::X, problem)? as u64;
-        Ok(if self.tensors(pass).is_empty() { Work::default() } else { Work { flops: elements, bytes: 8 * elements } })
+        // The scalars are few.
+        let tensors = self.tensors(pass).len().saturating_sub(1) as u64;
+        Ok(if tensors == 0 { Work::default() } else { Work { flops: elements, bytes: 4 * tensors * elements } })
     }
 
     fn reference(&self, pass: Pass, Problem { input, .. }: Problem, host: &mut HostTensors) {
@@ -180,6 +198,7 @@ impl Operation for Dropout {
             *result = value * self.factor(&host.scalars, i / sample, i % sample);
         }
         host.put(to, result);
+        self.fusion.reference(pass, host);
     }
 }
 
@@ -191,7 +210,9 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
 
 fn generate(random: &mut Random) -> Case {
     let input = Shape::new(random.integer(1, 9), random.integer(1, 17), random.integer(1, 17));
-    let dropout = Dropout { p: [0.0, 0.1, 0.5, 0.9][random.integer(0, 3)], layer: random.integer(0, 99) as u32 };
+    let p = [0.0, 0.1, 0.5, 0.9][random.integer(0, 3)];
+    let (layer, fusion) = (random.integer(0, 99) as u32, Fusion::generate(random).of(Pass::BackwardInput));
+    let dropout = Dropout { p, layer, fusion };
     // Sample numbers around 2³² too: the carry counts.
     let first_sample = [0, 1000, (1 << 32) - 2, u64::MAX >> 8][random.integer(0, 3)];
     let scalars = Scalars { first_sample, seed: random.next_u64(), training: random.chance(0.8), ..Scalars::new() };
@@ -199,7 +220,7 @@ fn generate(random: &mut Random) -> Case {
 }
 
 fn case(dropout: Dropout, problem: Problem, scalars: Scalars) -> Case {
-    Case { operation: std::sync::Arc::new(dropout), problem, scalars }
+    Case { operation: Arc::new(dropout), problem, scalars }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! `shaders/shared/gemm.wgsl`.
 
 use super::bound::{allowed, dimension};
+use crate::fusion::Stored;
 use crate::{Kernel, Limits, Pass, PlanError, Requirements, Shader, Variant, workgroups};
 
 /// Workgroups that keep a GPU busy.
@@ -126,6 +127,8 @@ macro_rules! family {
                     parts: &[
                         include_str!("../../shaders/shared/enables.wgsl"),
                         include_str!("../../shaders/shared/index.wgsl"),
+                        include_str!("../../shaders/shared/nan.wgsl"),
+                        include_str!("../../shaders/shared/stored.wgsl"),
                         include_str!("../../shaders/shared/gemm.wgsl"),
                         include_str!(concat!("../../shaders/shared/", $products)),
                         include_str!($file),
@@ -141,10 +144,17 @@ macro_rules! family {
 pub(crate) use family;
 
 /// One of the two texts of a family, expanded for the member at `place` of [`TILES`].
-pub(crate) fn kernel(texts: &'static [Shader; 2], place: usize, entry: &'static str, accumulate: bool) -> Kernel {
+pub(crate) fn kernel(
+    texts: &'static [Shader; 2],
+    place: usize,
+    entry: &'static str,
+    accumulate: bool,
+    stored: Stored,
+) -> Kernel {
     let tile = &TILES[place];
     let shader = &texts[usize::from(tile.is_cooperative())];
-    Kernel { shader, entry, definitions: tile.definitions(), constants: accumulates(accumulate) }
+    let definitions = [&tile.definitions()[..], &stored].concat();
+    Kernel { shader, entry, definitions, constants: accumulates(accumulate) }
 }
 
 /// The `override` constant that adds results to what is there.

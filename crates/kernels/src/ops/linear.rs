@@ -9,14 +9,16 @@ mod direct;
 mod plan;
 mod tiles;
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{attributes, gemm};
 use crate::uniform::uniform;
 use crate::{
-    AttributeError, Case, CaseShapes, Entry, HostTensors, Init, Limits, Operation, Parameter, Pass, Plan, PlanError,
-    Problem, Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+    AttributeError, Case, CaseShapes, Entry, Fusion, HostTensors, Init, Limits, Operation, Parameter, Pass, Plan,
+    PlanError, Problem, Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 
 const NAME: &str = "linear";
@@ -67,6 +69,8 @@ static SHADER: Shader = Shader {
         include_str!("../../shaders/shared/index.wgsl"),
         include_str!("../../shaders/shared/block.wgsl"),
         include_str!("../../shaders/shared/block_sum.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/shared/stored.wgsl"),
         include_str!("../../shaders/linear/params.wgsl"),
         include_str!("../../shaders/linear.wgsl"),
     ],
@@ -93,6 +97,8 @@ pub struct Linear {
     out_features: usize,
     #[serde(default = "yes")]
     bias: bool,
+    #[serde(skip)]
+    fusion: Fusion,
 }
 
 const fn yes() -> bool {
@@ -163,7 +169,16 @@ impl Operation for Linear {
             Pass::BackwardWeight if self.bias => uses.push(Use::update(Tensor::Db)),
             _ => {}
         }
+        uses.extend(self.fusion.uses(pass));
         uses
+    }
+
+    fn fusion(&self) -> Fusion {
+        self.fusion
+    }
+
+    fn fused(&self, fusion: Fusion) -> Option<Arc<dyn Operation>> {
+        Some(Arc::new(Self { fusion, ..*self }))
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
@@ -203,6 +218,7 @@ impl Operation for Linear {
             Pass::BackwardWeight => self.backward_weight(sides, host),
             Pass::Update => {}
         }
+        self.fusion.reference(pass, host);
     }
 }
 
@@ -270,7 +286,7 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
         other => return Err(AttributeError::new(NAME, format!("`x` is {other:?} and `w` takes {inputs} inputs"))),
     };
     let n = n.ok_or_else(|| AttributeError::new(NAME, "`x` has too many elements"))?;
-    let linear = Linear { out_features, bias: shapes.contains_key("b") }.checked()?;
+    let linear = Linear { out_features, bias: shapes.contains_key("b"), fusion: Fusion::NONE }.checked()?;
     Ok(case(linear, Problem { n, input: Shape::vector(inputs) }))
 }
 
@@ -282,7 +298,8 @@ fn generate(random: &mut Random) -> Case {
     };
     // Many outputs now and then: sums over them are worth slicing.
     let most = if random.chance(0.2) { 300 } else { 80 };
-    let mut linear = Linear { out_features: random.integer(1, most), bias: random.chance(0.7) };
+    let mut linear =
+        Linear { out_features: random.integer(1, most), bias: random.chance(0.7), fusion: Fusion::generate(random) };
     if random.chance(0.5) {
         // Sides that vectors divide: some variants want them.
         linear.out_features = linear.out_features.next_multiple_of(4);
@@ -293,5 +310,5 @@ fn generate(random: &mut Random) -> Case {
 }
 
 fn case(linear: Linear, problem: Problem) -> Case {
-    Case { operation: std::sync::Arc::new(linear), problem, scalars: Scalars::new() }
+    Case { operation: Arc::new(linear), problem, scalars: Scalars::new() }
 }

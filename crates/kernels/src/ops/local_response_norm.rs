@@ -8,16 +8,18 @@
 //! The backward pass computes base once more, into scratch memory: kept, it would be as large as x in every activation set.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::attributes;
 use super::items::Items;
+use super::slots::slot;
 use crate::uniform::uniform;
 use crate::{
-    AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
-    Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+    AttributeError, Case, CaseShapes, Entry, Fusion, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError,
+    Problem, Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 
 const NAME: &str = "local_response_norm";
@@ -32,7 +34,11 @@ uniform! {
 
 static SHADER: Shader = Shader {
     name: NAME,
-    parts: &[include_str!("../../shaders/shared/index.wgsl"), include_str!("../../shaders/local_response_norm.wgsl")],
+    parts: &[
+        include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/local_response_norm.wgsl"),
+    ],
     uniform: LocalResponseNormParams::LAYOUT,
 };
 
@@ -57,6 +63,8 @@ pub struct LocalResponseNorm {
     beta: f64,
     #[serde(default = "default_k")]
     k: f64,
+    #[serde(skip)]
+    fusion: Fusion,
 }
 
 const fn default_alpha() -> f64 {
@@ -128,6 +136,14 @@ impl Operation for LocalResponseNorm {
         }
     }
 
+    fn fusion(&self) -> Fusion {
+        self.fusion
+    }
+
+    fn fused(&self, fusion: Fusion) -> Option<Arc<dyn Operation>> {
+        (!fusion.rectifies).then(|| Arc::new(Self { fusion, ..*self }) as _)
+    }
+
     fn variants(&self, pass: Pass) -> Vec<Variant> {
         vec![Variant { name: "window", pass, requires: Requirements::PORTABLE }]
     }
@@ -139,7 +155,9 @@ impl Operation for LocalResponseNorm {
         let constants = self.constants(input);
         let uniform = |range: &Range<usize>| LocalResponseNormParams { elements: (range.len() * sample) as u32 };
         let dispatches = |entry: &'static str, tensors: Vec<Use>| {
-            let kernel = Kernel { shader: &SHADER, entry, definitions: Vec::new(), constants: constants.clone() };
+            let fusion = if entry == pass.name() { self.fusion } else { Fusion::NONE };
+            let definitions = fusion.definitions(pass, slot(Tensor::X)).to_vec();
+            let kernel = Kernel { shader: &SHADER, entry, definitions, constants: constants.clone() };
             let cut: Vec<_> = tensors.into_iter().map(|used| (used, sample)).collect();
             let items = Items { kernel, count: n, cut: &cut, whole: &[] };
             items.dispatches(limits, |samples| (samples * sample).div_ceil(256), uniform)
@@ -196,6 +214,7 @@ impl Operation for LocalResponseNorm {
             }
             Pass::BackwardWeight | Pass::Update => {}
         }
+        self.fusion.reference(pass, host);
     }
 }
 
@@ -208,7 +227,8 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
 fn generate(random: &mut Random) -> Case {
     let beta = [0.75, 0.5, 1.0, 0.6][random.integer(0, 3)];
     let (alpha, k) = (random.between(1e-4, 1.0), random.between(0.5, 2.0));
-    let norm = LocalResponseNorm { size: random.integer(1, 8), alpha, beta, k };
+    let fusion = Fusion::generate(random).of(Pass::BackwardInput);
+    let norm = LocalResponseNorm { size: random.integer(1, 8), alpha, beta, k, fusion };
     // Now and then many samples, for the plans to split.
     let (channels, side, samples) = if random.chance(0.1) { (9, 3, 200) } else { (13, 9, 4) };
     let input = Shape::new(random.integer(1, channels), random.integer(1, side), random.integer(1, side));
@@ -216,7 +236,7 @@ fn generate(random: &mut Random) -> Case {
 }
 
 fn case(norm: LocalResponseNorm, problem: Problem) -> Case {
-    Case { operation: std::sync::Arc::new(norm), problem, scalars: Scalars::new() }
+    Case { operation: Arc::new(norm), problem, scalars: Scalars::new() }
 }
 
 #[cfg(test)]

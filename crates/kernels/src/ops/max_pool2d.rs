@@ -6,6 +6,7 @@
 //! beyond the padded input where it starts within the input or the padding before it: PyTorch's rule.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,9 +14,11 @@ use serde_json::Value;
 use super::attributes::{self, Pair};
 use super::items::Items;
 use super::pooling::Window;
+use super::slots::slot;
+use crate::fusion::Stored;
 use crate::uniform::uniform;
 use crate::{
-    AttributeError, Case, CaseShapes, ElementType, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan,
+    AttributeError, Case, CaseShapes, ElementType, Entry, Fusion, HostTensors, Kernel, Limits, Operation, Pass, Plan,
     PlanError, Problem, Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 
@@ -37,6 +40,7 @@ static SHADER: Shader = Shader {
     parts: &[
         include_str!("../../shaders/shared/index.wgsl"),
         include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/shared/stored.wgsl"),
         include_str!("../../shaders/max_pool2d.wgsl"),
     ],
     uniform: MaxPool2dParams::LAYOUT,
@@ -48,6 +52,7 @@ static TILES: Shader = Shader {
     parts: &[
         include_str!("../../shaders/shared/index.wgsl"),
         include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/shared/stored.wgsl"),
         include_str!("../../shaders/max_pool2d/tiles.wgsl"),
     ],
     uniform: MaxPool2dParams::LAYOUT,
@@ -90,13 +95,14 @@ const fn one() -> Pair {
 #[derive(Debug, Clone, Copy)]
 pub struct MaxPool2d {
     window: Window,
+    fusion: Fusion,
 }
 
 impl MaxPool2d {
     fn from_attributes(attributes: &Value) -> Result<Self, AttributeError> {
         let Attributes { kernel, stride, padding, dilation, ceil_mode } = attributes::parse(NAME, attributes)?;
         let window = Window { kernel, stride: stride.unwrap_or(kernel), padding, dilation, ceil_mode };
-        Ok(Self { window: window.checked(NAME)? })
+        Ok(Self { window: window.checked(NAME)?, fusion: Fusion::NONE })
     }
 
     /// The kernel for windows that neither overlap nor leave anything out.
@@ -106,9 +112,15 @@ impl MaxPool2d {
             let why = format!("{}×{} is not covered by whole vectors of windows of {r}×{s}", input.h, input.w);
             return Err(PlanError::Unsuited { operation: NAME, variant: "tiles", why });
         }
-        let definitions = [("R", r), ("S", s), ("P", output.h), ("Q", output.w)];
-        let definitions = definitions.map(|(name, value)| (name, value as u32)).to_vec();
+        let sides = [("R", r), ("S", s), ("P", output.h), ("Q", output.w)];
+        let sides = sides.map(|(name, value)| (name, value as u32));
+        let definitions = [&sides[..], &self.stored(pass)].concat();
         Ok(Kernel { shader: &TILES, entry: pass.name(), definitions, constants: Vec::new() })
+    }
+
+    /// What the shared text of how results are stored is expanded with.
+    fn stored(&self, pass: Pass) -> Stored {
+        self.fusion.definitions(pass, slot(Tensor::X))
     }
 
     /// The place of the maximum of the window at p, q; `plane` is H×W.
@@ -154,11 +166,21 @@ impl Operation for MaxPool2d {
     }
 
     fn tensors(&self, pass: Pass) -> Vec<Use> {
-        match pass {
+        let mut uses = match pass {
             Pass::Forward => vec![Use::read(Tensor::X), Use::write(Tensor::Y), Use::write(Tensor::Saved)],
             Pass::BackwardInput => vec![Use::read(Tensor::Saved), Use::read(Tensor::Dy), Use::write(Tensor::Dx)],
             Pass::BackwardWeight | Pass::Update => Vec::new(),
-        }
+        };
+        uses.extend(self.fusion.uses(pass));
+        uses
+    }
+
+    fn fusion(&self) -> Fusion {
+        self.fusion
+    }
+
+    fn fused(&self, fusion: Fusion) -> Option<Arc<dyn Operation>> {
+        (!fusion.rectifies).then(|| Arc::new(Self { fusion, ..*self }) as _)
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
@@ -184,7 +206,10 @@ impl Operation for MaxPool2d {
         let uniform = |range: &Range<usize>| MaxPool2dParams { elements: (range.len() * written) as u32 };
         let (kernel, a_workgroup) = match variant.name {
             "tiles" => (self.tiles(pass, input, output)?, 64 * 4 * written / outer),
-            _ => (Kernel { shader: &SHADER, entry: pass.name(), definitions: Vec::new(), constants }, 256),
+            _ => {
+                let definitions = self.stored(pass).to_vec();
+                (Kernel { shader: &SHADER, entry: pass.name(), definitions, constants }, 256)
+            }
         };
         let items = Items { kernel, count: n * input.c, cut: &cut, whole: &[] };
         let dispatches = items.dispatches(limits, |planes| (planes * written).div_ceil(a_workgroup), uniform)?;
@@ -195,9 +220,10 @@ impl Operation for MaxPool2d {
         let x = self.elements(Tensor::X, problem)? as u64;
         let y = self.elements(Tensor::Y, problem)? as u64;
         let window = (self.window.kernel.h * self.window.kernel.w) as u64;
+        let masked = if self.fusion.masks { x } else { 0 };
         Ok(match pass {
             Pass::Forward => Work { flops: y * window, bytes: 4 * (x + 2 * y) },
-            Pass::BackwardInput => Work { flops: y, bytes: 4 * (x + 2 * y) },
+            Pass::BackwardInput => Work { flops: y, bytes: 4 * (x + 2 * y + masked) },
             Pass::BackwardWeight | Pass::Update => Work::default(),
         })
     }
@@ -238,6 +264,7 @@ impl Operation for MaxPool2d {
             }
             Pass::BackwardWeight | Pass::Update => {}
         }
+        self.fusion.reference(pass, host);
     }
 }
 
@@ -267,7 +294,7 @@ fn generate(random: &mut Random) -> Case {
         // A window that lies in the padding altogether yields −∞, which no deviation can be taken from.
         let meets = within(input.h, reach(kernel.h, dilation.h), padding.h)
             && within(input.w, reach(kernel.w, dilation.w), padding.w);
-        let pool = MaxPool2d { window };
+        let pool = MaxPool2d { window, fusion: Fusion::generate(random).of(Pass::BackwardInput) };
         if pool.output(input).is_ok() && (meets || dilation == Pair::both(1)) {
             return case(pool, Problem { n, input });
         }
@@ -279,11 +306,14 @@ fn generate_apart(random: &mut Random) -> Case {
     let kernel = Pair { h: random.integer(1, 4), w: random.integer(1, 4) };
     let window = Window { kernel, stride: kernel, padding: zero(), dilation: one(), ceil_mode: random.chance(0.5) };
     let input = Shape::new(random.integer(1, 9), kernel.h * random.integer(1, 5), kernel.w * 4 * random.integer(1, 3));
-    case(MaxPool2d { window }, Problem { n: random.integer(1, 4), input })
+    case(
+        MaxPool2d { window, fusion: Fusion::generate(random).of(Pass::BackwardInput) },
+        Problem { n: random.integer(1, 4), input },
+    )
 }
 
 fn case(pool: MaxPool2d, problem: Problem) -> Case {
-    Case { operation: std::sync::Arc::new(pool), problem, scalars: Scalars::new() }
+    Case { operation: Arc::new(pool), problem, scalars: Scalars::new() }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ pub(crate) mod items;
 mod pooling;
 mod slots;
 
+pub(crate) use slots::MASK;
+
 use crate::Entry;
 
 /// Declares the modules and the list that everything else walks.

@@ -2,12 +2,14 @@
 //!
 //! # Shapes
 //! `x`, `y`, `dx`, `dy`: N×C×H×W. The backward pass reads `y` only: dx = dy where y > 0, else 0.
-//! NaN passes both ways, as in PyTorch, so that it shows.
+//! NaN passes both ways, as in PyTorch, so that it shows. Operations beside it can compute its passes as well; see
+//! [`Fusion`](crate::Fusion).
 
 use serde_json::Value;
 
 use super::attributes;
 use super::items::{Items, whole_vectors};
+use crate::fusion::{masked, rectified};
 use crate::uniform::uniform;
 use crate::{
     AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
@@ -116,14 +118,14 @@ impl Operation for Relu {
             Pass::Forward => {
                 let mut y = host.take(Tensor::Y);
                 for (y, x) in y.iter_mut().zip(host.read(Tensor::X)) {
-                    *y = if x.is_nan() { *x } else { x.max(0.0) };
+                    *y = rectified(*x);
                 }
                 host.put(Tensor::Y, y);
             }
             Pass::BackwardInput => {
                 let mut dx = host.take(Tensor::Dx);
                 for ((dx, y), dy) in dx.iter_mut().zip(host.read(Tensor::Y)).zip(host.read(Tensor::Dy)) {
-                    *dx = if *y > 0.0 || y.is_nan() { *dy } else { 0.0 };
+                    *dx = masked(*y, *dy);
                 }
                 host.put(Tensor::Dx, dx);
             }

@@ -21,3 +21,7 @@ pub(crate) const fn slot(tensor: Tensor) -> u32 {
         Tensor::Workspace => 14,
     }
 }
+
+/// The slot of a fused rectifier's output in kernels that have something else in that of `x`; behind all parts of the
+/// scratch memory.
+pub(crate) const MASK: u32 = 17;

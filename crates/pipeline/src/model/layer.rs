@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use brigade_kernels::{Operation, Parameter, Pass, Problem, Shape, ShapeError, Tensor, Work};
+use brigade_kernels::{Operation, Parameter, Pass, Problem, Shape, ShapeError, Work};
 
 /// One layer of a [`Sequential`](super::Sequential) model, its shapes checked.
 #[derive(Debug, Clone)]
@@ -48,13 +48,5 @@ impl Layer {
     pub fn training_flops(&self, n: usize) -> Result<u64, ShapeError> {
         let passes = [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight];
         passes.iter().map(|&pass| self.work(pass, n).map(|work| work.flops)).sum()
-    }
-
-    /// Whether a backward pass reads `tensor`.
-    pub fn backward_reads(&self, tensor: Tensor) -> bool {
-        [Pass::BackwardInput, Pass::BackwardWeight]
-            .iter()
-            .flat_map(|&pass| self.operation.tensors(pass))
-            .any(|used| used.tensor == tensor && used.access.reads())
     }
 }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use brigade_devices::{Purpose, Slice};
 use brigade_kernels::{Scalars, Shape, ShapeError, Tensor};
 
-use crate::model::{Layer, Sequential};
+use super::fusion::{StageLayer, fuse};
+use crate::model::Sequential;
 use crate::staleness::StagePlan;
 
 /// A buffer that a stage needs once.
@@ -85,12 +86,13 @@ pub(crate) struct Layout {
     pub(crate) sets: usize,
     /// The stage's input.
     pub(crate) input: Place,
-    /// Each layer's output.
+    /// Each layer's output. Where the layer behind is a rectifier that it computes too, that one's output.
     pub(crate) outputs: Vec<Place>,
     /// What each layer's forward keeps besides.
     pub(crate) saved: Vec<Option<Place>>,
     /// Gradient of layer l's input, and of the stage's output behind the last: in one of two buffers, which neighbours
-    /// take turns in, or in the sets where the gradient of the weights is computed later.
+    /// take turns in, or in the sets where the gradient of the weights is computed later. Where the layer behind a
+    /// rectifier computes its backward too, both gradients are that of the rectifier's input.
     pub(crate) gradients: Vec<Place>,
     pub(crate) groups: Vec<Group>,
     pub(crate) copies: CopyNeeds,
@@ -121,7 +123,7 @@ pub(crate) struct Extent {
 
 impl Layout {
     pub(crate) fn new(model: &Sequential, range: Range<usize>, extent: Extent) -> Result<Self, ShapeError> {
-        let layers = &model.layers[range];
+        let layers = fuse(&model.layers[range]);
         let mut layout = Self {
             shared: Vec::new(),
             per_set: Vec::new(),
@@ -136,9 +138,9 @@ impl Layout {
             scalars: 0,
             loss: None,
         };
-        layout.place_activations(layers, extent)?;
-        layout.place_gradients(layers, extent)?;
-        layout.place_parameters(layers, extent)?;
+        layout.place_activations(&layers, extent)?;
+        layout.place_gradients(&layers, extent)?;
+        layout.place_parameters(&layers, extent)?;
         layout.scalars = layout.share(Purpose::Small, Scalars::ELEMENTS);
         layout.loss = extent
             .last
@@ -151,16 +153,21 @@ impl Layout {
         self.shared.len() - 1
     }
 
-    fn place_activations(&mut self, layers: &[Layer], extent: Extent) -> Result<(), ShapeError> {
+    fn place_activations(&mut self, layers: &[StageLayer], extent: Extent) -> Result<(), ShapeError> {
         let batch = |shape: Shape| shape.elements().map(|elements| extent.samples * elements);
-        let input = batch(layers[0].input)?;
+        let input = batch(layers[0].layer.input)?;
         self.input = self.place_activation(input, layers[0].backward_reads(Tensor::X), None);
         let mut scratch = Scratch::default();
-        for (l, layer) in layers.iter().enumerate() {
-            // The loss reads the last layer's output when the backward starts.
-            let next_reads = layers.get(l + 1).map_or(extent.last, |next| next.backward_reads(Tensor::X));
-            let kept = layer.backward_reads(Tensor::Y) || next_reads;
-            let place = self.place_activation(batch(layer.output)?, kept, Some((&mut scratch, l % 2)));
+        let mut turn = 0;
+        for (l, StageLayer { layer, rectified, .. }) in layers.iter().enumerate() {
+            let place = match self.outputs.last() {
+                Some(&before) if *rectified => before,
+                _ => {
+                    turn += 1;
+                    let kept = is_read_backward(layers, l, extent.last);
+                    self.place_activation(batch(layer.output)?, kept, Some((&mut scratch, turn % 2)))
+                }
+            };
             self.outputs.push(place);
             let saved = layer.operation.saved(layer.input)?;
             let saved = (saved > 0).then(|| self.keep(Purpose::Activations, extent.samples * saved));
@@ -192,16 +199,21 @@ impl Layout {
         Place::Shared(index)
     }
 
-    fn place_gradients(&mut self, layers: &[Layer], extent: Extent) -> Result<(), ShapeError> {
-        let mut turns = Scratch::default();
-        let edges = std::iter::once(layers[0].input).chain(layers.iter().map(|layer| layer.output));
+    fn place_gradients(&mut self, layers: &[StageLayer], extent: Extent) -> Result<(), ShapeError> {
+        let mut scratch = Scratch::default();
+        let before = |edge: usize| edge.checked_sub(1).map(|l| &layers[l]);
+        let edges = std::iter::once(layers[0].layer.input).chain(layers.iter().map(|of| of.layer.output));
+        let mut turn = 0;
         for (edge, shape) in edges.enumerate() {
             let elements = extent.samples * shape.elements()?;
-            let trained = edge > 0 && !layers[edge - 1].parameters.is_empty();
-            let place = if extent.splits && trained {
-                self.keep(Purpose::ActivationGradients, elements)
-            } else {
-                self.take_turns(Purpose::ActivationGradients, elements, &mut turns, edge % 2)
+            let trained = before(edge).is_some_and(|of| !of.layer.parameters.is_empty());
+            let place = match self.gradients.last() {
+                Some(&input) if before(edge).is_some_and(|of| of.masked) => input,
+                _ if extent.splits && trained => self.keep(Purpose::ActivationGradients, elements),
+                _ => {
+                    turn += 1;
+                    self.take_turns(Purpose::ActivationGradients, elements, &mut scratch, turn % 2)
+                }
             };
             self.gradients.push(place);
         }
@@ -209,10 +221,10 @@ impl Layout {
     }
 
     /// Packs the parameters into as few flat groups as the largest buffer allows, each start aligned.
-    fn place_parameters(&mut self, layers: &[Layer], extent: Extent) -> Result<(), ShapeError> {
+    fn place_parameters(&mut self, layers: &[StageLayer], extent: Extent) -> Result<(), ShapeError> {
         let mut sizes: Vec<usize> = Vec::new();
         for (layer, of) in layers.iter().enumerate() {
-            for (name, parameter) in of.named_parameters() {
+            for (name, parameter) in of.layer.named_parameters() {
                 let elements = parameter.elements()?;
                 let padded = elements.next_multiple_of(Slice::ALIGNMENT);
                 if sizes.last().is_none_or(|&size| size + padded > extent.buffer_elements) {
@@ -245,6 +257,15 @@ impl Layout {
         group.set_back = set_back
             .then(|| [Purpose::Optimiser, Purpose::WeightVersions].map(|purpose| self.share(purpose, elements)));
     }
+}
+
+/// Whether the backward reads what layer `l` stores: its output, or that of the rectifier behind it that it computes too.
+/// The loss reads the stage's output when the backward starts.
+fn is_read_backward(layers: &[StageLayer], l: usize, last: bool) -> bool {
+    let behind = layers[l + 1..].iter().take_while(|of| of.rectified).count();
+    let end = l + behind;
+    let own = layers[l..=end].iter().any(|of| of.backward_reads(Tensor::Y));
+    own || layers.get(end + 1).map_or(last, |next| next.backward_reads(Tensor::X))
 }
 
 /// The two scratch buffers that tensors which nobody keeps take turns in.

@@ -4,6 +4,7 @@ mod block;
 pub(crate) mod buffers;
 pub(crate) mod exchange;
 pub(crate) mod foresight;
+mod fusion;
 pub(crate) mod layout;
 mod programs;
 #[cfg(test)]

@@ -8,8 +8,9 @@ use brigade_kernels::{Operation, Pass, Problem, Shape, Tensor};
 
 use super::buffers::Buffers;
 use super::exchange::Piece;
+use super::fusion::{StageLayer, fuse};
 use super::update::Updates;
-use crate::model::{Layer, Sequential};
+use crate::model::Sequential;
 use crate::schedule::Verb;
 use crate::staleness::WeightCopy;
 
@@ -77,7 +78,7 @@ impl Key {
 
 /// A stage's layers and what is around them.
 pub(crate) struct Block {
-    pub(crate) layers: Vec<Layer>,
+    pub(crate) layers: Vec<StageLayer>,
     /// The first layer of the stage whose weights want a gradient, where the stage is the model's first: no layer
     /// at or before it needs the gradient of its input.
     pub(crate) stop: Option<usize>,
@@ -95,8 +96,8 @@ impl Block {
         loss: &Arc<dyn Operation>,
         updates: Option<Updates>,
     ) -> Self {
-        let layers = model.layers[range.clone()].to_vec();
-        let first_trained = layers.iter().position(|layer| !layer.parameters.is_empty()).unwrap_or(layers.len());
+        let layers = fuse(&model.layers[range.clone()]);
+        let first_trained = layers.iter().position(|of| !of.layer.parameters.is_empty()).unwrap_or(layers.len());
         Self {
             layers,
             stop: (range.start == 0).then_some(first_trained),
@@ -142,7 +143,8 @@ impl Block {
     /// Elements of the stage's input and output for one sample.
     pub(super) fn edges(&self) -> (usize, usize) {
         let elements = |shape: Shape| shape.c * shape.h * shape.w;
-        (self.layers.first().map_or(0, |l| elements(l.input)), self.layers.last().map_or(0, |l| elements(l.output)))
+        let [first, last] = [self.layers.first(), self.layers.last()];
+        (first.map_or(0, |of| elements(of.layer.input)), last.map_or(0, |of| elements(of.layer.output)))
     }
 
     fn forward(&self, at: (usize, WeightCopy), samples: usize, buffers: &Buffers) -> Program {
@@ -232,7 +234,7 @@ impl Block {
     }
 
     /// From the last layer to the first: gradients of the weights, then of the input, where they are wanted.
-    pub(crate) fn backward_passes(&self) -> impl Iterator<Item = (usize, &Layer, Pass)> {
+    pub(crate) fn backward_passes(&self) -> impl Iterator<Item = (usize, &StageLayer, Pass)> {
         let stop = self.stop;
         let wanted = move |l: usize, pass: Pass| match (stop, pass) {
             (Some(stop), Pass::BackwardInput) => l > stop,
@@ -260,21 +262,21 @@ impl Block {
 }
 
 fn layer_run(
-    layer: &Layer,
+    of: &StageLayer,
     l: usize,
     pass: Pass,
     at: (usize, WeightCopy),
     samples: usize,
     buffers: &Buffers,
 ) -> Option<Command> {
-    let problem = Problem { n: samples, input: layer.input };
-    let uses = layer.operation.tensors(pass);
+    let problem = Problem { n: samples, input: of.layer.input };
+    let uses = of.uses(pass);
     if uses.is_empty() {
         return None;
     }
     let tensors = uses
         .iter()
-        .filter_map(|used| Some((used.tensor, buffers.tensor(layer, l, used.tensor, at, problem)?)))
+        .filter_map(|used| Some((used.tensor, buffers.tensor(&of.layer, l, used.tensor, at, problem)?)))
         .collect();
-    Some(Command::Run(Run { operation: Arc::clone(&layer.operation), pass, problem, tensors }))
+    Some(Command::Run(Run { operation: Arc::clone(&of.operation), pass, problem, tensors }))
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use brigade_devices::{Slice, Task};
 use brigade_kernels::{Operation, Pass, Problem, Shape};
 
+use super::fusion::StageLayer;
 use super::programs::Block;
 use super::update::Updates;
-use crate::model::Layer;
 
 impl Block {
     /// The passes that the programs of microbatches of `samples` samples are made of.
@@ -17,21 +17,22 @@ impl Block {
             pass,
             problem: Problem { n, input },
         };
-        let of_layer = |layer: &Layer, pass| task(&layer.operation, pass, samples, layer.input);
-        let forward = self.layers.iter().map(|layer| of_layer(layer, Pass::Forward));
-        let backward = self.backward_passes().map(|(_, layer, pass)| of_layer(layer, pass));
+        let of_layer = |of: &StageLayer, pass| {
+            (!of.uses(pass).is_empty()).then(|| task(&of.operation, pass, samples, of.layer.input))
+        };
+        let forward = self.layers.iter().filter_map(|of| of_layer(of, Pass::Forward));
+        let backward = self.backward_passes().filter_map(|(_, of, pass)| of_layer(of, pass));
         let loss = self.loss.iter().zip(self.layers.last()).map(|(loss, last)| {
-            let Shape { c, h, w } = last.output;
+            let Shape { c, h, w } = last.layer.output;
             task(loss, Pass::Forward, samples, Shape::vector(c * h * w))
         });
         // As the layout packs them: each starts aligned, so that vectors divide the whole.
-        let named = self.layers.iter().flat_map(Layer::named_parameters);
+        let named = self.layers.iter().flat_map(|of| of.layer.named_parameters());
         let sizes = named.filter_map(|(_, parameter)| parameter.elements().ok());
         let parameters: usize = sizes.map(|elements| elements.next_multiple_of(Slice::ALIGNMENT)).sum();
         let updates = self.updates.iter().flat_map(Updates::all).filter(|_| parameters > 0);
         let update = updates.map(|operation| task(operation, Pass::Update, 1, Shape::vector(parameters)));
-        let all = forward.chain(backward).chain(loss).chain(update);
-        all.filter(|task| !task.operation.tensors(task.pass).is_empty()).collect()
+        forward.chain(backward).chain(loss).chain(update).collect()
     }
 }
 

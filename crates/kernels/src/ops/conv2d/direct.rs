@@ -6,7 +6,7 @@ use super::phase::{Phase, phases};
 use super::plan::{Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
 use super::{Conv2d, Conv2dParams, NAME};
 use crate::ops::bound::{Bound, dimension};
-use crate::{Access, Pass, PlanError, Requirements, Shader, Tensor, Variant, workgroups};
+use crate::{Access, Binding, Pass, PlanError, Requirements, Shader, Tensor, Variant, workgroups};
 
 /// Invocations of a workgroup.
 const GROUP: usize = 64;
@@ -25,6 +25,8 @@ static SHADER: Shader = Shader {
     name: NAME,
     parts: &[
         include_str!("../../../shaders/shared/index.wgsl"),
+        include_str!("../../../shaders/shared/nan.wgsl"),
+        include_str!("../../../shaders/shared/stored.wgsl"),
         include_str!("../../../shaders/conv2d/params.wgsl"),
         include_str!("../../../shaders/conv2d/put.wgsl"),
         include_str!("../../../shaders/conv2d/direct.wgsl"),
@@ -124,7 +126,7 @@ impl Planner<'_> {
             let geometry = self.geometry(&rows);
             let copied = copied(direct, &geometry, [conv.padding.h as i64, conv.padding.w as i64]);
             let mut scratch = Scratch::default();
-            let packed = self.pack_rows(direct, &mut scratch, &rows, &geometry)?;
+            let packed = self.pack_rows((direct, Pass::Forward), &mut scratch, &rows, &geometry)?;
             for samples in self.counted_samples(direct, &geometry, copied)? {
                 let x = self.x(SOURCE, Tensor::X, Access::Read, &samples);
                 let y = self.y(RESULT, Tensor::Y, Access::Write, &samples);
@@ -134,7 +136,7 @@ impl Planner<'_> {
                 let params = Conv2dParams { result_skip: y.skip, ..padded(&geometry, copied) };
                 let bindings = vec![b.binding, y.binding, read(SCRATCH, &copy), read(SCRATCH + 1, &packed)];
                 let groups = self.direct_groups(direct, &params)?;
-                self.push_direct(direct, "forward", &params, bindings, groups);
+                self.push_direct(direct, (Pass::Forward, "forward"), &params, bindings, groups);
             }
         }
         Ok(())
@@ -151,7 +153,7 @@ impl Planner<'_> {
             let geometry = self.stride_one_geometry(&rows, down, across);
             let copied = copied(direct, &geometry, [down.padding, across.padding]);
             let mut scratch = Scratch::default();
-            let packed = self.pack_rows(direct, &mut scratch, &rows, &geometry)?;
+            let packed = self.pack_rows((direct, Pass::BackwardInput), &mut scratch, &rows, &geometry)?;
             for samples in self.counted_samples(direct, &geometry, copied)? {
                 let access = if rows.start == 0 { Access::Write } else { Access::ReadWrite };
                 let dy = self.y(SOURCE, Tensor::Dy, Access::Read, &samples);
@@ -161,7 +163,7 @@ impl Planner<'_> {
                 let params = Conv2dParams { result_skip: dx.skip, ..padded(&geometry, copied) };
                 let bindings = vec![dx.binding, read(SCRATCH, &copy), read(SCRATCH + 1, &packed)];
                 let groups = self.direct_groups(direct, &params)?;
-                self.push_direct(direct, "backward_input", &params, bindings, groups);
+                self.push_direct(direct, (Pass::BackwardInput, "backward_input"), &params, bindings, groups);
             }
         }
         Ok(())
@@ -191,7 +193,7 @@ impl Planner<'_> {
 
     fn pack_rows(
         &mut self,
-        direct: &Direct,
+        (direct, pass): (&Direct, Pass),
         scratch: &mut Scratch,
         rows: &Range<usize>,
         geometry: &Conv2dParams,
@@ -206,7 +208,7 @@ impl Planner<'_> {
         let params = Conv2dParams { w_skip: w.skip, ..*geometry };
         let groups = self.flat(elements)?;
         let bindings = vec![w.binding, part(SCRATCH + 1, Access::Write, &packed)];
-        self.push_direct(direct, "pack_rows", &params, bindings, groups);
+        self.push_direct(direct, (pass, "pack_rows"), &params, bindings, groups);
         Ok(packed)
     }
 
@@ -234,17 +236,18 @@ impl Planner<'_> {
         Ok([x, y, dimension(NAME, planes, self.limits)?])
     }
 
+    /// What a pass is made of has one text, with what is fused to it: reading it takes longer than compiling `pack_rows`.
     fn push_direct(
         &mut self,
         direct: &Direct,
-        entry: &'static str,
+        (pass, entry): (Pass, &'static str),
         params: &Conv2dParams,
-        bindings: Vec<crate::Binding>,
+        mut bindings: Vec<Binding>,
         groups: [u32; 3],
     ) {
         let taps_h = direct.taps_h(params.filter_h as usize, params.filter_w as usize);
         let aligned = params.result_w.is_multiple_of(4) && params.result_skip.is_multiple_of(4);
-        let definitions = vec![
+        let mut definitions = vec![
             ("OUT_CHANNELS", direct.out_channels as u32),
             ("ROWS", direct.rows as u32),
             ("COLUMNS", direct.columns as u32),
@@ -256,6 +259,7 @@ impl Planner<'_> {
             ("ROW_LOOP", u32::from(taps_h < params.filter_h as usize)),
             ("ALIGNED", u32::from(aligned)),
         ];
+        definitions.extend(self.stored(pass, &mut bindings));
         self.push_expanded(&SHADER, definitions, entry, params, bindings, groups);
     }
 }

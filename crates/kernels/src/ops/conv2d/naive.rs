@@ -3,7 +3,7 @@
 use super::Conv2dParams;
 use super::plan::{Planner, RESULT, SOURCE};
 use crate::ops::slots::slot;
-use crate::{Access, PlanError, Tensor};
+use crate::{Access, Pass, PlanError, Tensor};
 
 impl Planner<'_> {
     pub(super) fn forward_naive(&mut self) -> Result<(), PlanError> {
@@ -21,7 +21,8 @@ impl Planner<'_> {
                     ..self.geometry(&rows)
                 };
                 let groups = self.flat(samples.len() * rows.len() * self.sides.p * self.sides.q)?;
-                self.push("forward_naive", &params, vec![x.binding, w.binding, b.binding, y.binding], groups);
+                let bindings = vec![x.binding, w.binding, b.binding, y.binding];
+                self.push_storing((Pass::Forward, "forward_naive"), &params, bindings, groups);
             }
         }
         Ok(())
@@ -43,7 +44,8 @@ impl Planner<'_> {
                     ..self.geometry(&rows)
                 };
                 let groups = self.flat(samples.len() * self.sides.x())?;
-                self.push("backward_input_naive", &params, vec![dy.binding, w.binding, dx.binding], groups);
+                let bindings = vec![dy.binding, w.binding, dx.binding];
+                self.push_storing((Pass::BackwardInput, "backward_input_naive"), &params, bindings, groups);
             }
         }
         Ok(())

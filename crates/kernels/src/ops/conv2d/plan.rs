@@ -14,8 +14,10 @@ use super::direct::Direct;
 use super::phase::{Phase, phases};
 use super::winograd::Winograd;
 use super::{BROADCAST, Conv2d, Conv2dParams, NAME, SHADER, Sides};
+use crate::fusion::Stored;
 use crate::{
-    Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Shader, Tensor, Variant, pieces, workgroups,
+    Access, Binding, Dispatch, Fusion, Kernel, Limits, Pass, Plan, PlanError, Shader, Tensor, Variant, pieces,
+    workgroups,
 };
 
 /// Channels that the padded copies of pictures hold in one vector.
@@ -128,7 +130,7 @@ impl Planner<'_> {
                     Conv2dParams { samples: samples.len() as u32, result_skip: y.skip, b_skip: b.skip, ..geometry };
                 let groups = self.tiles(&params)?;
                 let bindings = vec![b.binding, y.binding, read(SCRATCH, &copy), read(PACKED, &packed)];
-                self.push("forward", &params, bindings, groups);
+                self.push_storing((Pass::Forward, "forward"), &params, bindings, groups);
             }
         }
         Ok(())
@@ -179,7 +181,7 @@ impl Planner<'_> {
             let params = Conv2dParams { samples: samples.len() as u32, result_skip: dx.skip, ..*geometry };
             let groups = self.tiles(&params)?;
             let bindings = vec![dx.binding, read(SCRATCH, &copy), read(PACKED, packed)];
-            self.push("backward_input", &params, bindings, groups);
+            self.push_storing((Pass::BackwardInput, "backward_input"), &params, bindings, groups);
         }
         Ok(())
     }
@@ -394,8 +396,25 @@ impl Planner<'_> {
         workgroups: [u32; 3],
     ) {
         let constants = if entry == "backward_weight" { lanes(self.limits) } else { Vec::new() };
-        let kernel = Kernel { shader: self.shader, entry, definitions: Vec::new(), constants };
-        self.push_kernel(kernel, params, bindings, workgroups);
+        let definitions = Fusion::no_definitions().to_vec();
+        self.push_kernel(Kernel { shader: self.shader, entry, definitions, constants }, params, bindings, workgroups);
+    }
+
+    /// A kernel that stores the results of a pass.
+    pub(super) fn push_storing(
+        &mut self,
+        (pass, entry): (Pass, &'static str),
+        params: &Conv2dParams,
+        mut bindings: Vec<Binding>,
+        workgroups: [u32; 3],
+    ) {
+        let definitions = self.stored(pass, &mut bindings).to_vec();
+        self.push_expanded(self.shader, definitions, entry, params, bindings, workgroups);
+    }
+
+    /// What the kernels of a pass are expanded with, and where one stores the results, what it is bound to besides.
+    pub(super) fn stored(&self, pass: Pass, bindings: &mut Vec<Binding>) -> Stored {
+        self.conv.fusion.bound(pass, RESULT, bindings)
     }
 
     pub(super) fn push_expanded(

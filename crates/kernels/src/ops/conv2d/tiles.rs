@@ -7,16 +7,18 @@ use bytemuck::Zeroable;
 use super::phase::{Phase, phases};
 use super::plan::{Planner, RESULT, SCRATCH, SOURCE, Scratch, part, read};
 use super::{Conv2dTilesParams, NAME, Sides, TILES};
+use crate::fusion::Stored;
 use crate::ops::bound::Bound;
 use crate::ops::gemm;
 use crate::ops::slots::slot;
-use crate::{Access, Binding, Dispatch, Pass, PlanError, Tensor};
+use crate::{Access, Binding, Dispatch, Fusion, Pass, PlanError, Tensor};
 
 /// Where the left operand is bound.
 const LEFT: u32 = slot(Tensor::W);
 
 /// One product, ready to be cut into slices.
 struct Product {
+    pass: Pass,
     entry: &'static str,
     sum: &'static str,
     params: Conv2dTilesParams,
@@ -90,7 +92,7 @@ impl Planner<'_> {
             ..self.picture(x.skip)
         };
         let operands = vec![x.binding, w.binding, b.binding];
-        Product { entry: "forward", sum: "forward_sum", params, operands, result: y }
+        Product { pass: Pass::Forward, entry: "forward", sum: "forward_sum", params, operands, result: y }
     }
 
     /// Output channels × elements of a filter over positions.
@@ -114,7 +116,8 @@ impl Planner<'_> {
             ..self.picture(x.skip)
         };
         let operands = vec![x.binding, dy.binding];
-        Product { entry: "backward_weight", sum: "backward_weight_sum", params, operands, result: dw }
+        let (entry, sum) = ("backward_weight", "backward_weight_sum");
+        Product { pass: Pass::BackwardWeight, entry, sum, params, operands, result: dw }
     }
 
     /// Input channels × positions of a phase over output channels and the taps that these positions meet.
@@ -163,7 +166,8 @@ impl Planner<'_> {
             ..Conv2dTilesParams::zeroed()
         };
         let operands = vec![dy.binding, weights.binding];
-        Product { entry: "backward_input", sum: "backward_input_sum", params, operands, result: dx }
+        let (entry, sum) = ("backward_input", "backward_input_sum");
+        Product { pass: Pass::BackwardInput, entry, sum, params, operands, result: dx }
     }
 
     /// What is the same wherever x is the source.
@@ -190,39 +194,41 @@ impl Planner<'_> {
     }
 
     fn push_product(&mut self, member: usize, product: Product) -> Result<(), PlanError> {
-        let Product { entry, sum, params, mut operands, result } = product;
+        let Product { pass, entry, sum, params, mut operands, result } = product;
         let accumulate = result.binding.access == Access::ReadWrite;
         let sides = [params.rows, params.columns, params.depth].map(|side| side as usize);
         let grid = gemm::TILES[member].grid(NAME, sides, self.limits)?;
         let params = Conv2dTilesParams { slice: grid.slice as u32, slices: grid.slices as u32, ..params };
         if grid.slices == 1 {
             operands.push(result.binding);
-            self.push_tiles(member, entry, accumulate, &params, operands, grid.workgroups);
+            let stored = self.conv.fusion.bound(pass, RESULT, &mut operands);
+            self.push_tiles(member, (entry, stored), accumulate, &params, operands, grid.workgroups);
             return Ok(());
         }
         let partials = self.scratch(&mut Scratch::default(), grid.slices * sides[0] * sides[1])?;
         let b = operands.iter().find(|binding| binding.slot == slot(Tensor::B)).cloned();
         operands.push(part(RESULT, Access::Write, &partials));
         let into_scratch = Conv2dTilesParams { result_skip: 0, result_row: params.columns, has_bias: 0, ..params };
-        self.push_tiles(member, entry, false, &into_scratch, operands, grid.workgroups);
+        self.push_tiles(member, (entry, Fusion::no_definitions()), false, &into_scratch, operands, grid.workgroups);
 
         let mut bindings = vec![result.binding, read(SCRATCH, &partials)];
         bindings.extend(b);
         let groups = self.flat(sides[0] * sides[1])?;
-        self.push_tiles(member, sum, accumulate, &params, bindings, groups);
+        let stored = self.conv.fusion.bound(pass, RESULT, &mut bindings);
+        self.push_tiles(member, (sum, stored), accumulate, &params, bindings, groups);
         Ok(())
     }
 
     fn push_tiles(
         &mut self,
         member: usize,
-        entry: &'static str,
+        (entry, stored): (&'static str, Stored),
         accumulate: bool,
         params: &Conv2dTilesParams,
         bindings: Vec<Binding>,
         workgroups: [u32; 3],
     ) {
-        let kernel = gemm::kernel(&TILES, member, entry, accumulate);
+        let kernel = gemm::kernel(&TILES, member, entry, accumulate, stored);
         let uniform = bytemuck::bytes_of(params).to_vec();
         self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
     }

@@ -7,8 +7,9 @@ use super::direct::{Copied, padded};
 use super::phase::phases;
 use super::plan::{Padded, Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
 use super::{Conv2d, Conv2dParams, NAME};
+use crate::fusion::Stored;
 use crate::ops::bound::{Bound, dimension};
-use crate::{Access, Binding, Pass, PlanError, Requirements, Shader, Tensor, Variant, workgroups};
+use crate::{Access, Binding, Fusion, Pass, PlanError, Requirements, Shader, Tensor, Variant, workgroups};
 
 /// Sides of the filters.
 const FILTER: usize = 3;
@@ -27,6 +28,8 @@ static SHADER: Shader = Shader {
     name: NAME,
     parts: &[
         include_str!("../../../shaders/shared/index.wgsl"),
+        include_str!("../../../shaders/shared/nan.wgsl"),
+        include_str!("../../../shaders/shared/stored.wgsl"),
         include_str!("../../../shaders/conv2d/params.wgsl"),
         include_str!("../../../shaders/conv2d/put.wgsl"),
         include_str!("../../../shaders/conv2d/winograd.wgsl"),
@@ -134,7 +137,7 @@ impl Planner<'_> {
                     copied: winograd.copied(&geometry, border),
                 };
                 let geometry = Conv2dParams { samples: samples.len() as u32, ..geometry };
-                self.filtered(winograd, "forward", &mut scratch.clone(), &filters, ends, &geometry)?;
+                self.filtered(winograd, Pass::Forward, &mut scratch.clone(), &filters, ends, &geometry)?;
             }
         }
         Ok(())
@@ -160,7 +163,7 @@ impl Planner<'_> {
                     copied: winograd.copied(&geometry, [down.padding, across.padding]),
                 };
                 let geometry = Conv2dParams { samples: samples.len() as u32, ..geometry };
-                self.filtered(winograd, "backward_input", &mut scratch.clone(), &filters, ends, &geometry)?;
+                self.filtered(winograd, Pass::BackwardInput, &mut scratch.clone(), &filters, ends, &geometry)?;
             }
         }
         Ok(())
@@ -203,7 +206,7 @@ impl Planner<'_> {
     fn filtered(
         &mut self,
         winograd: &Winograd,
-        pass: &'static str,
+        pass: Pass,
         scratch: &mut Scratch,
         filters: &Range<usize>,
         ends: Ends,
@@ -232,9 +235,10 @@ impl Planner<'_> {
         ];
         self.push_winograd(winograd, "multiply", &params, bindings, groups);
 
-        let bindings = ends.bias.into_iter().chain([ends.result.binding, read(SCRATCH, &products)]).collect();
+        let mut bindings = ends.bias.into_iter().chain([ends.result.binding, read(SCRATCH, &products)]).collect();
         let groups = self.quad_groups(quads, results)?;
-        self.push_winograd(winograd, pass, &params, bindings, groups);
+        let stored = self.stored(pass, &mut bindings);
+        self.push_winograd_storing(winograd, (pass.name(), stored), &params, bindings, groups);
         Ok(())
     }
 
@@ -252,6 +256,18 @@ impl Planner<'_> {
         bindings: Vec<Binding>,
         groups: [u32; 3],
     ) {
-        self.push_expanded(&SHADER, winograd.definitions(params), entry, params, bindings, groups);
+        self.push_winograd_storing(winograd, (entry, Fusion::no_definitions()), params, bindings, groups);
+    }
+
+    fn push_winograd_storing(
+        &mut self,
+        winograd: &Winograd,
+        (entry, stored): (&'static str, Stored),
+        params: &Conv2dParams,
+        bindings: Vec<Binding>,
+        groups: [u32; 3],
+    ) {
+        let definitions = [&winograd.definitions(params)[..], &stored].concat();
+        self.push_expanded(&SHADER, definitions, entry, params, bindings, groups);
     }
 }

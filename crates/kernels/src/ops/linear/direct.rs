@@ -14,7 +14,12 @@ const ALONE: usize = 8;
 
 static SHADER: Shader = Shader {
     name: NAME,
-    parts: &[include_str!("../../../shaders/linear/params.wgsl"), include_str!("../../../shaders/linear/direct.wgsl")],
+    parts: &[
+        include_str!("../../../shaders/shared/nan.wgsl"),
+        include_str!("../../../shaders/shared/stored.wgsl"),
+        include_str!("../../../shaders/linear/params.wgsl"),
+        include_str!("../../../shaders/linear/direct.wgsl"),
+    ],
     uniform: LinearParams::LAYOUT,
 };
 
@@ -109,7 +114,9 @@ impl Planner<'_> {
             bindings.push(b.binding);
         }
         let aligned = outputs.is_multiple_of(VECTOR) && (y.skip as usize + rows.start).is_multiple_of(VECTOR);
-        self.push_expanded(&SHADER, direct.definitions(aligned), pass.name(), &params, bindings, groups);
+        let stored = self.stored(pass, &mut bindings);
+        let definitions = [&direct.definitions(aligned)[..], &stored].concat();
+        self.push_expanded(&SHADER, definitions, pass.name(), &params, bindings, groups);
         if pass == Pass::BackwardWeight {
             self.backward_bias(rows, samples)?;
         }

@@ -9,7 +9,10 @@ use super::super::gemm;
 use super::super::slots::slot;
 use super::direct::Direct;
 use super::{Linear, LinearParams, NAME, SHADER, Sides};
-use crate::{Access, Binding, Dispatch, Kernel, Limits, Pass, Plan, PlanError, Shader, Tensor, Variant, pieces};
+use crate::fusion::Stored;
+use crate::{
+    Access, Binding, Dispatch, Fusion, Kernel, Limits, Pass, Plan, PlanError, Shader, Tensor, Variant, pieces,
+};
 
 /// Inputs that one workgroup of `backward_input` and `backward_weight` covers.
 const COLUMNS: usize = BLOCK * BLOCK_LANES;
@@ -70,10 +73,10 @@ impl Planner<'_> {
         let bindings = vec![x.binding, w.binding, b.binding, y.binding];
         if naive {
             let groups = self.flat(samples.len() * rows.len())?;
-            self.push("forward_naive", &params, bindings, groups);
+            self.push_storing((Pass::Forward, "forward_naive"), &params, bindings, groups);
         } else {
             let groups = [self.blocks(rows.len(), BLOCK)?, self.blocks(samples.len(), BLOCK)?, 1];
-            self.push("forward", &params, bindings, groups);
+            self.push_storing((Pass::Forward, "forward"), &params, bindings, groups);
         }
         Ok(())
     }
@@ -95,7 +98,7 @@ impl Planner<'_> {
         if naive {
             bindings.push(dx.binding);
             let groups = self.flat(samples.len() * self.sides.inputs)?;
-            self.push("backward_input_naive", &params, bindings, groups);
+            self.push_storing((Pass::BackwardInput, "backward_input_naive"), &params, bindings, groups);
             return Ok(());
         }
         let slices = self.slices(rows.len(), samples.len());
@@ -106,7 +109,7 @@ impl Planner<'_> {
         let groups = [across, self.blocks(samples.len(), BLOCK)?, self.blocks(slices, 1)?];
         if slices == 1 {
             bindings.push(dx.binding);
-            self.push("backward_input", &params, bindings, groups);
+            self.push_storing((Pass::BackwardInput, "backward_input"), &params, bindings, groups);
         } else {
             let elements = slices * samples.len() * self.sides.inputs;
             fits(NAME, elements, self.limits)?;
@@ -117,7 +120,7 @@ impl Planner<'_> {
             self.push("backward_input", &into_scratch, bindings, groups);
             let bindings = vec![Binding { access: Access::Read, ..partials }, dx.binding];
             let groups = self.flat(samples.len() * self.sides.inputs)?;
-            self.push("backward_input_sum", &params, bindings, groups);
+            self.push_storing((Pass::BackwardInput, "backward_input_sum"), &params, bindings, groups);
         }
         Ok(())
     }
@@ -202,9 +205,26 @@ impl Planner<'_> {
     }
 
     fn push(&mut self, entry: &'static str, params: &LinearParams, bindings: Vec<Binding>, workgroups: [u32; 3]) {
+        let definitions = Fusion::no_definitions().to_vec();
+        self.push_expanded(&SHADER, definitions, entry, params, bindings, workgroups);
+    }
+
+    /// A kernel that stores the results of a pass.
+    fn push_storing(
+        &mut self,
+        (pass, entry): (Pass, &'static str),
+        params: &LinearParams,
+        mut bindings: Vec<Binding>,
+        workgroups: [u32; 3],
+    ) {
         let constants = if entry == "forward" { lanes(self.limits) } else { Vec::new() };
-        let kernel = Kernel { shader: &SHADER, entry, definitions: Vec::new(), constants };
-        self.push_kernel(kernel, params, bindings, workgroups);
+        let definitions = self.stored(pass, &mut bindings).to_vec();
+        self.push_kernel(Kernel { shader: &SHADER, entry, definitions, constants }, params, bindings, workgroups);
+    }
+
+    /// What a kernel is expanded with that stores the results of a pass, and what it is bound to besides.
+    pub(super) fn stored(&self, pass: Pass, bindings: &mut Vec<Binding>) -> Stored {
+        self.linear.fusion.bound(pass, slot(Tensor::Dx), bindings)
     }
 
     pub(super) fn push_expanded(

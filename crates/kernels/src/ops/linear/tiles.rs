@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use super::plan::Planner;
 use super::{LinearTilesParams, NAME, TILES};
+use crate::fusion::Stored;
 use crate::ops::bound::{Bound, bound_to, flat};
 use crate::ops::gemm;
 use crate::ops::slots::slot;
-use crate::{Access, Binding, Dispatch, Pass, PlanError, Tensor};
+use crate::{Access, Binding, Dispatch, Fusion, Pass, PlanError, Tensor};
 
 /// Where the operands and the result of every product are bound.
 const LEFT: u32 = slot(Tensor::X);
@@ -16,6 +17,7 @@ const RESULT: u32 = slot(Tensor::Y);
 
 /// One product, ready to be cut into slices.
 struct Product {
+    pass: Pass,
     entry: &'static str,
     sum: &'static str,
     params: LinearTilesParams,
@@ -70,7 +72,7 @@ impl Planner<'_> {
             ..bytemuck::Zeroable::zeroed()
         };
         let operands = vec![x.binding, w.binding, b.binding];
-        Product { entry: "forward", sum: "forward_sum", params, operands, result: y }
+        Product { pass: Pass::Forward, entry: "forward", sum: "forward_sum", params, operands, result: y }
     }
 
     /// Samples × inputs over outputs. Where `w` is cut by rows, the first piece writes `dx` and the others add to it.
@@ -95,7 +97,8 @@ impl Planner<'_> {
             ..bytemuck::Zeroable::zeroed()
         };
         let entry = if self.aligned() { "backward_input_aligned" } else { "backward_input" };
-        Product { entry, sum: "gradient_sum", params, operands: vec![dy.binding, w.binding], result: dx }
+        let operands = vec![dy.binding, w.binding];
+        Product { pass: Pass::BackwardInput, entry, sum: "gradient_sum", params, operands, result: dx }
     }
 
     /// Outputs × inputs over samples.
@@ -119,7 +122,8 @@ impl Planner<'_> {
             ..bytemuck::Zeroable::zeroed()
         };
         let entry = if self.aligned() { "backward_weight_aligned" } else { "backward_weight" };
-        Product { entry, sum: "gradient_sum", params, operands: vec![dy.binding, x.binding], result: dw }
+        let operands = vec![dy.binding, x.binding];
+        Product { pass: Pass::BackwardWeight, entry, sum: "gradient_sum", params, operands, result: dw }
     }
 
     /// Whether every row of `w` and `x` can be loaded in vectors of four, however they are bound.
@@ -128,14 +132,15 @@ impl Planner<'_> {
     }
 
     fn push_product(&mut self, member: usize, product: Product) -> Result<(), PlanError> {
-        let Product { entry, sum, params, mut operands, result } = product;
+        let Product { pass, entry, sum, params, mut operands, result } = product;
         let accumulate = result.binding.access == Access::ReadWrite;
         let sides = [params.rows, params.columns, params.depth].map(|side| side as usize);
         let grid = gemm::TILES[member].grid(NAME, sides, self.limits)?;
         let params = LinearTilesParams { slice: grid.slice as u32, slices: grid.slices as u32, ..params };
         if grid.slices == 1 {
             operands.push(result.binding);
-            self.push_tiles(member, entry, accumulate, &params, operands, grid.workgroups);
+            let stored = self.linear.fusion.bound(pass, RESULT, &mut operands);
+            self.push_tiles(member, (entry, stored), accumulate, &params, operands, grid.workgroups);
             return Ok(());
         }
         let elements = grid.slices * sides[0] * sides[1];
@@ -144,26 +149,27 @@ impl Planner<'_> {
         let b = operands.iter().find(|binding| binding.slot == slot(Tensor::B)).cloned();
         operands.push(partials.clone());
         let into_scratch = LinearTilesParams { result_skip: 0, result_row: params.columns, has_bias: 0, ..params };
-        self.push_tiles(member, entry, false, &into_scratch, operands, grid.workgroups);
+        self.push_tiles(member, (entry, Fusion::no_definitions()), false, &into_scratch, operands, grid.workgroups);
 
         let mut bindings = vec![result.binding];
         bindings.extend(b);
         bindings.push(Binding { slot: slot(Tensor::Workspace), access: Access::Read, ..partials });
         let groups = flat(NAME, sides[0] * sides[1], self.limits)?;
-        self.push_tiles(member, sum, accumulate, &params, bindings, groups);
+        let stored = self.linear.fusion.bound(pass, RESULT, &mut bindings);
+        self.push_tiles(member, (sum, stored), accumulate, &params, bindings, groups);
         Ok(())
     }
 
     fn push_tiles(
         &mut self,
         member: usize,
-        entry: &'static str,
+        (entry, stored): (&'static str, Stored),
         accumulate: bool,
         params: &LinearTilesParams,
         bindings: Vec<Binding>,
         workgroups: [u32; 3],
     ) {
-        let kernel = gemm::kernel(&TILES, member, entry, accumulate);
+        let kernel = gemm::kernel(&TILES, member, entry, accumulate, stored);
         let uniform = bytemuck::bytes_of(params).to_vec();
         self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
     }

@@ -1,0 +1,69 @@
+//! Rectifiers that their neighbours compute give the bits of rectifiers that run by themselves.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use brigade::{ModelSpec, Schedule, Sequential};
+use brigade_pipeline::staleness::StalenessOptions;
+use common::{assert_same_bits, pipeline_of, samples, trained};
+use serde_json::json;
+
+/// A rectifier between every two kinds of layers that can compute its passes.
+fn rectified_model() -> Sequential {
+    let spec: ModelSpec = serde_json::from_value(json!({
+        "name": "rectified",
+        "input": {"c": 2, "h": 12, "w": 12},
+        "layers": [
+            {"op": "conv2d", "out_channels": 4, "kernel": 3, "padding": 1},
+            {"op": "relu"},
+            {"op": "conv2d", "out_channels": 6, "kernel": 3, "padding": 1},
+            {"op": "relu"},
+            {"op": "max_pool2d", "kernel": 2},
+            {"op": "conv2d", "out_channels": 5, "kernel": 2},
+            {"op": "relu"},
+            {"op": "local_response_norm", "size": 3},
+            {"op": "conv2d", "out_channels": 8, "kernel": 1, "stride": 2},
+            {"op": "relu"},
+            {"op": "avg_pool2d", "kernel": 2},
+            {"op": "linear", "out_features": 16},
+            {"op": "relu"},
+            {"op": "dropout", "p": 0.25},
+            {"op": "linear", "out_features": 12},
+            {"op": "relu"},
+            {"op": "linear", "out_features": 10}
+        ]
+    }))
+    .unwrap();
+    Sequential::new(&spec).unwrap()
+}
+
+/// Fused in one stage; and cut before and behind rectifiers, so that each of them runs one or both of its passes.
+fn fusing_leaves_every_bit(name: &str) {
+    let model = rectified_model();
+    let batches = samples(&model, 6, 4);
+    let run = |starts: &[usize], schedule| {
+        let options = (1.0, StalenessOptions::default());
+        trained(&mut pipeline_of(&model, &[name], starts, schedule, [6, 4], options), &batches).0
+    };
+    let fused = run(&[0], Schedule::OneForwardOneBackward);
+    for schedule in [Schedule::OneForwardOneBackward, Schedule::ZeroBubble] {
+        assert_same_bits(&run(&[0, 1, 3, 4, 7, 9, 13, 16], schedule), &fused);
+    }
+    // Fused everywhere but at one cut, where gradients of weights wait.
+    assert_same_bits(&run(&[0, 8], Schedule::ZeroBubble), &fused);
+}
+
+#[test]
+fn fusing_leaves_every_bit_on_the_reference() {
+    fusing_leaves_every_bit("reference");
+}
+
+#[test]
+fn fusing_leaves_every_bit_on_llvmpipe() {
+    fusing_leaves_every_bit("llvmpipe");
+}
+
+#[test]
+fn fusing_leaves_every_bit_on_swiftshader() {
+    fusing_leaves_every_bit("swiftshader");
+}
