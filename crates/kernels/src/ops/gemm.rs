@@ -91,7 +91,8 @@ impl Tile {
         }
     }
 
-    const fn requires(&self) -> Requirements {
+    /// What a device must offer to run it.
+    pub(crate) const fn requires(&self) -> Requirements {
         let subgroup = if self.is_cooperative() { SUBGROUP as u32 } else { 0 };
         Requirements {
             invocations: self.invocations() as u32,
@@ -119,22 +120,28 @@ pub(crate) fn find(name: &str) -> Option<usize> {
 /// The two texts of a family, with the operation's own: products in blocks of registers, and cooperative matrices.
 macro_rules! family {
     ($name:expr, $uniform:ty, $file:literal) => {{
+        // Paths from the crate: the macro is used in more than one folder.
+        macro_rules! text {
+            ($path:expr) => {
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $path))
+            };
+        }
         macro_rules! member {
             ($products:literal) => {
                 $crate::Shader {
                     name: $name,
                     parts: &[
-                        include_str!("../../shaders/shared/enables.wgsl"),
-                        include_str!("../../shaders/shared/index.wgsl"),
-                        include_str!("../../shaders/shared/gemm.wgsl"),
-                        include_str!(concat!("../../shaders/shared/", $products)),
-                        include_str!($file),
+                        text!("shared/enables.wgsl"),
+                        text!("shared/index.wgsl"),
+                        text!("shared/gemm.wgsl"),
+                        text!($products),
+                        text!($file),
                     ],
                     uniform: <$uniform>::LAYOUT,
                 }
             };
         }
-        [member!("gemm_blocks.wgsl"), member!("gemm_cooperative.wgsl")]
+        [member!("shared/gemm_blocks.wgsl"), member!("shared/gemm_cooperative.wgsl")]
     }};
 }
 
