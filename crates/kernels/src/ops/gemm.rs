@@ -15,6 +15,9 @@ const MOST_PARTIALS: usize = 1 << 24;
 const SUBGROUP: usize = 32;
 const MATRIX: usize = 16;
 
+/// Lanes that can hand values round wherever there are subgroups.
+const QUAD: usize = 4;
+
 /// What multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
@@ -23,6 +26,8 @@ enum Unit {
     /// Invocations, in `f32`, of operands that are kept as `f16`: what cooperative matrices compute, for adapters that
     /// have none.
     Halves,
+    /// Invocations, in `f32`, of which so many neighbours hand left values round through the registers of a subgroup.
+    Sharing(usize),
     /// Subgroups, with cooperative matrices of `f16`.
     Subgroups,
 }
@@ -41,15 +46,18 @@ pub(crate) struct Tile {
 
 /// The members, the best first where nothing is known: large tiles read less, small ones leave no part of the device
 /// idle where there is little to do.
-pub(crate) const TILES: [Tile; 9] = [
+pub(crate) const TILES: [Tile; 12] = [
     Tile { unit: Unit::Subgroups, ..tile("cooperative-64x64", [64, 64, 32], [32, 32]) },
     Tile { unit: Unit::Subgroups, ..tile("cooperative-128x128", [128, 128, 32], [32, 64]) },
     tile("tiles-64x64", [64, 64, 16], [8, 4]),
     tile("tiles-128x64", [128, 64, 16], [8, 8]),
+    Tile { unit: Unit::Sharing(8), ..tile("subgroup-64x128", [64, 128, 16], [16, 4]) },
     tile("tiles-64x128", [64, 128, 16], [8, 8]),
     tile("tiles-128x128", [128, 128, 8], [8, 8]),
     tile("tiles-32x64", [32, 64, 16], [4, 4]),
     tile("tiles-32x32", [32, 32, 16], [4, 4]),
+    Tile { unit: Unit::Sharing(8), ..tile("subgroup-64x256", [64, 256, 16], [16, 4]) },
+    Tile { unit: Unit::Sharing(QUAD), ..tile("subgroup-64x64", [64, 64, 16], [8, 4]) },
     Tile { unit: Unit::Halves, ..tile("tiles-64x64-f16", [64, 64, 16], [8, 4]) },
 ];
 
@@ -66,9 +74,20 @@ impl Tile {
             ("TILE_DEPTH", self.depth as u32),
             ("BLOCK_ROWS", self.block_rows as u32),
             ("BLOCK_COLUMNS", self.block_columns as u32),
-            ("HALF", u32::from(self.unit != Unit::Invocations)),
+            ("HALF", u32::from(self.is_half())),
             ("COOPERATIVE", u32::from(self.is_cooperative())),
+            ("SHARING", self.sharing() as u32),
         ]
+    }
+
+    /// Whether operands are rounded.
+    const fn is_half(&self) -> bool {
+        matches!(self.unit, Unit::Halves | Unit::Subgroups)
+    }
+
+    /// Neighbours that hand left values round; 0 where each loads all.
+    const fn sharing(&self) -> usize {
+        if let Unit::Sharing(lanes) = self.unit { lanes } else { 0 }
     }
 
     /// Whether the text of its products is `gemm_cooperative.wgsl`, and not `gemm_blocks.wgsl`.
@@ -85,7 +104,7 @@ impl Tile {
     const fn workgroup_bytes(&self) -> usize {
         let quads = self.rows / 4 + self.columns / 4;
         match self.unit {
-            Unit::Invocations => self.depth * (quads + 2) * 16,
+            Unit::Invocations | Unit::Sharing(_) => self.depth * (quads + 2) * 16,
             Unit::Halves => self.depth * (quads + 2) * 8,
             Unit::Subgroups => self.depth * (quads + 4) * 8 + self.invocations() / SUBGROUP * MATRIX * MATRIX * 4,
         }
@@ -93,13 +112,19 @@ impl Tile {
 
     /// What a device must offer to run it.
     pub(crate) const fn requires(&self) -> Requirements {
-        let subgroup = if self.is_cooperative() { SUBGROUP as u32 } else { 0 };
+        let (subgroup_min, subgroup_max) = match self.unit {
+            Unit::Invocations | Unit::Halves => (0, u32::MAX),
+            Unit::Sharing(QUAD) => (QUAD as u32, u32::MAX),
+            // All lanes of a subgroup must have the same rows.
+            Unit::Sharing(lanes) => (lanes as u32, (self.columns / self.block_columns) as u32),
+            Unit::Subgroups => (SUBGROUP as u32, SUBGROUP as u32),
+        };
         Requirements {
             invocations: self.invocations() as u32,
             workgroup_bytes: self.workgroup_bytes() as u32,
-            subgroup_min: subgroup,
-            subgroup_max: if self.is_cooperative() { subgroup } else { u32::MAX },
-            f16: !matches!(self.unit, Unit::Invocations),
+            subgroup_min,
+            subgroup_max,
+            f16: self.is_half(),
             cooperative_matrix: if self.is_cooperative() { MATRIX as u32 } else { 0 },
             gpu: true,
             ..Requirements::PORTABLE
