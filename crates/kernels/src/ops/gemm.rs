@@ -11,9 +11,10 @@ const LEAST_STEPS: usize = 4;
 /// Elements of scratch memory that slices may take: 64 MiB.
 const MOST_PARTIALS: usize = 1 << 24;
 
-/// Invocations of the subgroups that multiply matrices, and the side of these.
+/// Invocations of the subgroups that multiply matrices.
 const SUBGROUP: usize = 32;
-const MATRIX: usize = 16;
+/// Rows of matrices that a subgroup passes to its invocations at a time.
+const STAGED_ROWS: usize = 16;
 
 /// Lanes that can hand values round wherever there are subgroups.
 const QUAD: usize = 4;
@@ -28,8 +29,8 @@ enum Unit {
     Halves,
     /// Invocations, in `f32`, of which so many neighbours hand left values round through the registers of a subgroup.
     Sharing(usize),
-    /// Subgroups, with cooperative matrices of `f16`.
-    Subgroups,
+    /// Subgroups, with cooperative matrices of this side, of `f16` or else of `f32`.
+    Matrices { side: usize, half: bool },
 }
 
 /// One member of the family: how much a workgroup computes, and how much of it each invocation, or each subgroup.
@@ -46,9 +47,12 @@ pub(crate) struct Tile {
 
 /// The members, the best first where nothing is known: large tiles read less, small ones leave no part of the device
 /// idle where there is little to do.
-pub(crate) const TILES: [Tile; 12] = [
-    Tile { unit: Unit::Subgroups, ..tile("cooperative-64x64", [64, 64, 32], [32, 32]) },
-    Tile { unit: Unit::Subgroups, ..tile("cooperative-128x128", [128, 128, 32], [32, 64]) },
+pub(crate) const TILES: [Tile; 15] = [
+    matrices("cooperative-64x64", [64, 64, 32], [32, 32], 16, true),
+    matrices("cooperative-128x128", [128, 128, 32], [32, 64], 16, true),
+    matrices("cooperative-8x8-64x64", [64, 64, 32], [32, 32], 8, true),
+    matrices("cooperative-8x8-64x64-f32", [64, 64, 16], [32, 32], 8, false),
+    matrices("cooperative-8x8-32x32-f32", [32, 32, 16], [16, 16], 8, false),
     tile("tiles-64x64", [64, 64, 16], [8, 4]),
     tile("tiles-128x64", [128, 64, 16], [8, 8]),
     Tile { unit: Unit::Sharing(8), ..tile("subgroup-64x128", [64, 128, 16], [16, 4]) },
@@ -65,6 +69,10 @@ const fn tile(name: &'static str, [rows, columns, depth]: [usize; 3], [block_row
     Tile { name, rows, columns, depth, block_rows, block_columns, unit: Unit::Invocations }
 }
 
+const fn matrices(name: &'static str, sides: [usize; 3], block: [usize; 2], side: usize, half: bool) -> Tile {
+    Tile { unit: Unit::Matrices { side, half }, ..tile(name, sides, block) }
+}
+
 impl Tile {
     /// What the text of the member is expanded with.
     pub(crate) fn definitions(&self) -> Vec<(&'static str, u32)> {
@@ -77,12 +85,13 @@ impl Tile {
             ("HALF", u32::from(self.is_half())),
             ("COOPERATIVE", u32::from(self.is_cooperative())),
             ("SHARING", self.sharing() as u32),
+            ("MATRIX", self.matrix() as u32),
         ]
     }
 
     /// Whether operands are rounded.
     const fn is_half(&self) -> bool {
-        matches!(self.unit, Unit::Halves | Unit::Subgroups)
+        matches!(self.unit, Unit::Halves | Unit::Matrices { half: true, .. })
     }
 
     /// Neighbours that hand left values round; 0 where each loads all.
@@ -90,9 +99,14 @@ impl Tile {
         if let Unit::Sharing(lanes) = self.unit { lanes } else { 0 }
     }
 
+    /// Side of the matrices; 0 where there are none.
+    const fn matrix(&self) -> usize {
+        if let Unit::Matrices { side, .. } = self.unit { side } else { 0 }
+    }
+
     /// Whether the text of its products is `gemm_cooperative.wgsl`, and not `gemm_blocks.wgsl`.
     pub(crate) const fn is_cooperative(&self) -> bool {
-        matches!(self.unit, Unit::Subgroups)
+        self.matrix() > 0
     }
 
     const fn invocations(&self) -> usize {
@@ -106,7 +120,10 @@ impl Tile {
         match self.unit {
             Unit::Invocations | Unit::Sharing(_) => self.depth * (quads + 2) * 16,
             Unit::Halves => self.depth * (quads + 2) * 8,
-            Unit::Subgroups => self.depth * (quads + 4) * 8 + self.invocations() / SUBGROUP * MATRIX * MATRIX * 4,
+            Unit::Matrices { side, half } => {
+                let quad = if half { 8 } else { 16 };
+                self.depth * (quads + 4) * quad + self.invocations() / SUBGROUP * STAGED_ROWS * side * 4
+            }
         }
     }
 
@@ -117,7 +134,7 @@ impl Tile {
             Unit::Sharing(QUAD) => (QUAD as u32, u32::MAX),
             // All lanes of a subgroup must have the same rows.
             Unit::Sharing(lanes) => (lanes as u32, (self.columns / self.block_columns) as u32),
-            Unit::Subgroups => (SUBGROUP as u32, SUBGROUP as u32),
+            Unit::Matrices { .. } => (SUBGROUP as u32, SUBGROUP as u32),
         };
         Requirements {
             invocations: self.invocations() as u32,
@@ -125,7 +142,7 @@ impl Tile {
             subgroup_min,
             subgroup_max,
             f16: self.is_half(),
-            cooperative_matrix: if self.is_cooperative() { MATRIX as u32 } else { 0 },
+            cooperative_matrix: self.matrix() as u32,
             gpu: true,
             ..Requirements::PORTABLE
         }
