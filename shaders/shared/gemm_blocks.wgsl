@@ -1,4 +1,10 @@
 // Products in registers: each invocation has a block of BLOCK_ROWS × BLOCK_COLUMNS results.
+//
+// With SHARING, as many neighbouring lanes, which have the same rows, load one vector each of the left values of
+// SHARE_DEPTH depths, and hand it round through registers: workgroup memory is read by one lane where all of them would.
+// The lanes of a subgroup are in the order of the workgroup's invocations (the self-test holds that against the adapter),
+// and all of them are here. Four are a quad, whatever the size of the subgroup; more are the first ones of a subgroup,
+// which therefore must not be larger than the LANES_ACROSS with equal rows.
 
 {% set QUADS_DOWN = BLOCK_ROWS // 4 %}
 {% set SUM_ROWS = BLOCK_ROWS %}
@@ -24,19 +30,34 @@ fn put_right(at: u32, value: vec4<f32>) {
 // tile, so that neighbouring invocations read and write neighbouring quads.
 alias Sums = array<vec4<f32>, {{ SUM_ROWS * SUM_QUADS }}>;
 
+{% set SHARE_DEPTH = SHARING // QUADS_DOWN if SHARING else 1 %}
+{% set broadcast = "quadBroadcast" if SHARING == 4 else "subgroupBroadcast" %}
 fn multiply_tiles(sums: ptr<function, Sums>, lane: u32) {
     let down = lane / {{ LANES_ACROSS }}u;
     let across = lane % {{ LANES_ACROSS }}u;
-    for (var depth = 0u; depth < TILE_DEPTH; depth++) {
+    {% if SHARING %}
+    let share = lane % {{ SHARING }}u;
+    let share_at = share / {{ QUADS_DOWN }}u * LEFT_STRIDE + down + {{ LANES_DOWN }}u * (share % {{ QUADS_DOWN }}u);
+    {% endif %}
+    for (var depth = 0u; depth < TILE_DEPTH; depth += {{ SHARE_DEPTH }}u) {
+        {% if SHARING %}
+        let shared_left = vec4<f32>(left_tile[depth * LEFT_STRIDE + share_at]);
+        {% endif %}
+        {% for d in range(SHARE_DEPTH) %}
         {% for q in range(QUADS_DOWN) %}
-        let left_{{ q }} = vec4<f32>(left_tile[depth * LEFT_STRIDE + down + {{ LANES_DOWN * q }}u]);
+        {% if SHARING %}
+        let left_{{ d }}_{{ q }} = {{ broadcast }}(shared_left, {{ QUADS_DOWN * d + q }}u);
+        {% else %}
+        let left_{{ d }}_{{ q }} = vec4<f32>(left_tile[depth * LEFT_STRIDE + down + {{ LANES_DOWN * q }}u]);
+        {% endif %}
         {% endfor %}
         {% for q in range(SUM_QUADS) %}
-        let right_{{ q }} = vec4<f32>(right_tile[depth * RIGHT_STRIDE + across + {{ LANES_ACROSS * q }}u]);
+        let right_{{ d }}_{{ q }} = vec4<f32>(right_tile[(depth + {{ d }}u) * RIGHT_STRIDE + across + {{ LANES_ACROSS * q }}u]);
         {% endfor %}
         {% for r in range(SUM_ROWS) %}
         {% for q in range(SUM_QUADS) %}
-        (*sums)[{{ SUM_QUADS * r + q }}] += left_{{ r // 4 }}.{{ "xyzw"[r % 4] }} * right_{{ q }};
+        (*sums)[{{ SUM_QUADS * r + q }}] += left_{{ d }}_{{ r // 4 }}.{{ "xyzw"[r % 4] }} * right_{{ d }}_{{ q }};
+        {% endfor %}
         {% endfor %}
         {% endfor %}
     }

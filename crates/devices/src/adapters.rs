@@ -104,10 +104,11 @@ fn describe(adapter: &wgpu::Adapter) -> Option<DeviceInfo> {
         kind: kind(info.device_type),
         driver: info.driver.clone(),
         driver_info: info.driver_info.clone(),
-        limits: Limits {
-            cooperative_matrix: cooperative_matrix(&adapter.cooperative_matrix_properties()),
-            ..limits(&adapter.limits(), features, &info)
-        },
+        limits: with_matrices(
+            limits(&adapter.limits(), features, &info),
+            info.backend,
+            &adapter.cooperative_matrix_properties(),
+        ),
         features: useful.map(|(_, name)| name.to_owned()).collect(),
     })
 }
@@ -147,12 +148,30 @@ fn limits(limits: &wgpu::Limits, features: Features, info: &AdapterInfo) -> Limi
     }
 }
 
-/// The largest side of square matrices of `f16` that are summed in `f32`, of those that WGSL knows.
-fn cooperative_matrix(offered: &[CooperativeMatrixProperties]) -> u32 {
+/// Lanes of the subgroups of GPUs that have matrices on Metal.
+const APPLE_LANES: u32 = 32;
+
+/// The limits with those of the matrices that are `offered`.
+fn with_matrices(limits: Limits, backend: wgpu::Backend, offered: &[CooperativeMatrixProperties]) -> Limits {
+    let mut limits = Limits {
+        cooperative_matrix: largest_matrix(offered, CooperativeScalarType::F16),
+        cooperative_matrix_f32: largest_matrix(offered, CooperativeScalarType::F32),
+        ..limits
+    };
+    // wgpu tells the bounds of whatever Metal runs on, 4 and 64. Matrices are offered by Apple's own GPUs alone, whose
+    // subgroups are all of one size.
+    if backend == wgpu::Backend::Metal && !offered.is_empty() && limits.subgroup_max > 0 {
+        (limits.subgroup_min, limits.subgroup_max) = (APPLE_LANES, APPLE_LANES);
+    }
+    limits
+}
+
+/// The largest side of square matrices of such operands that are summed in `f32`, of those that WGSL knows.
+fn largest_matrix(offered: &[CooperativeMatrixProperties], operands: CooperativeScalarType) -> u32 {
     let fits = |side: &u32| {
         offered.iter().any(|o| {
             [o.m_size, o.n_size, o.k_size] == [*side; 3]
-                && (o.ab_type, o.cr_type) == (CooperativeScalarType::F16, CooperativeScalarType::F32)
+                && (o.ab_type, o.cr_type) == (operands, CooperativeScalarType::F32)
         })
     };
     [16, 8].into_iter().find(fits).unwrap_or(0)
@@ -283,18 +302,43 @@ mod tests {
 
     #[test]
     fn cooperative_matrices_count_where_they_are_square_and_sum_in_f32() {
-        let offer = |[m_size, n_size, k_size]: [u32; 3], cr_type| CooperativeMatrixProperties {
+        let offer = |[m_size, n_size, k_size]: [u32; 3], ab_type, cr_type| CooperativeMatrixProperties {
             m_size,
             n_size,
             k_size,
-            ab_type: CooperativeScalarType::F16,
+            ab_type,
             cr_type,
             saturating_accumulation: false,
         };
         let (half, single) = (CooperativeScalarType::F16, CooperativeScalarType::F32);
-        assert_eq!(cooperative_matrix(&[offer([16, 8, 16], single), offer([16, 16, 16], half)]), 0);
-        assert_eq!(cooperative_matrix(&[offer([8, 8, 8], single), offer([16, 16, 16], single)]), 16);
-        assert_eq!(cooperative_matrix(&[offer([8, 8, 8], single)]), 8);
+        let sides = |offered: &[CooperativeMatrixProperties]| {
+            let limits = with_matrices(Limits::PORTABLE, wgpu::Backend::Vulkan, offered);
+            (limits.cooperative_matrix, limits.cooperative_matrix_f32)
+        };
+        assert_eq!(sides(&[offer([16, 8, 16], half, single), offer([16, 16, 16], half, half)]), (0, 0));
+        assert_eq!(sides(&[offer([8, 8, 8], half, single), offer([16, 16, 16], half, single)]), (16, 0));
+        assert_eq!(sides(&[offer([8, 8, 8], half, single), offer([8, 8, 8], single, single)]), (8, 8));
+    }
+
+    #[test]
+    fn gpus_with_matrices_on_metal_have_subgroups_of_one_size() {
+        let single = CooperativeScalarType::F32;
+        let offered = CooperativeMatrixProperties {
+            m_size: 8,
+            n_size: 8,
+            k_size: 8,
+            ab_type: single,
+            cr_type: single,
+            saturating_accumulation: false,
+        };
+        let told = Limits { subgroup_min: 4, subgroup_max: 64, ..Limits::PORTABLE };
+        let subgroups = |backend, offered: &[CooperativeMatrixProperties]| {
+            let limits = with_matrices(told.clone(), backend, offered);
+            (limits.subgroup_min, limits.subgroup_max)
+        };
+        assert_eq!(subgroups(wgpu::Backend::Metal, &[offered]), (32, 32));
+        assert_eq!(subgroups(wgpu::Backend::Metal, &[]), (4, 64));
+        assert_eq!(subgroups(wgpu::Backend::Vulkan, &[offered]), (4, 64));
     }
 
     #[test]

@@ -153,6 +153,7 @@ fn limits<S: Serializer>(limits: &Limits, serializer: S) -> Result<S::Ok, S::Err
         subgroup_max: u32,
         f16: bool,
         cooperative_matrix: u32,
+        cooperative_matrix_f32: u32,
         software: bool,
         #[serde(skip)]
         precision: Precision,

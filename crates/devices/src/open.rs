@@ -107,7 +107,8 @@ pub(crate) fn connect(
     } else if options.profile {
         useful |= adapter.features() & Features::TIMESTAMP_QUERY_INSIDE_PASSES;
     }
-    if options.precision == Precision::F32 {
+    // An experimental feature is asked for only where some variant may use it.
+    if options.precision == Precision::F32 && info.limits.cooperative_matrix_f32 == 0 {
         useful.remove(Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
     }
     let descriptor = wgpu::DeviceDescriptor {

@@ -8,60 +8,72 @@ mod common;
 
 use std::sync::Arc;
 
-use brigade_devices::{OpenOptions, verify};
+use brigade_devices::{Executor, OpenOptions, verify};
 use brigade_kernels::ops::find;
 use brigade_kernels::{
     Case, HostTensors, Limits, Operation, Parameter, Pass, Plan, PlanError, Precision, Problem, Random, Requirements,
     Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 use common::opened;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// The matrix functions on 32 neighbouring invocations, of which each has four neighbours in a row of the upper half of
-/// the sums and in one of the lower half. An operand is where it begins in workgroup memory.
+/// The matrix functions on 32 neighbouring invocations, of which each has 2 · PAIRS neighbours in a row of the sums. An
+/// operand is where it begins in workgroup memory.
 const FUNCTIONS: &str = "
-struct Matrix { upper: vec4<f32>, lower: vec4<f32> }
+{% set PAIRS = MATRIX * MATRIX // 64 %}
+struct Matrix {
+    {% for p in range(PAIRS) %}
+    pair_{{ p }}: vec2<f32>,
+    {% endfor %}
+}
 
-fn left_element(at: u32, row: u32, depth: u32) -> f32 {
-    return f32(left_tile[at + row + depth * 4u * LEFT_STRIDE]);
+fn first_element(lane: u32) -> u32 {
+    return lane % 32u * {{ 2 * PAIRS }}u;
 }
 
 fn multiply_add_matrix(left_at: u32, right_at: u32, sums: Matrix, lane: u32) -> Matrix {
-    let row = lane % 32u / 4u;
+    let row = first_element(lane) / {{ MATRIX }}u;
+    let column = first_element(lane) % {{ MATRIX }}u;
     var result = sums;
     // A bound that compilers do not know: unrolled, it takes llvmpipe minutes to compile.
-    for (var depth = 0u; depth < min(16u, params.rows * 16u); depth++) {
-        let at = right_at + lane % 4u * 4u + depth * 4u * RIGHT_STRIDE;
-        let right = vec4<f32>(vec4(right_tile[at], right_tile[at + 1u], right_tile[at + 2u], right_tile[at + 3u]));
-        result.upper += left_element(left_at, row, depth) * right;
-        result.lower += left_element(left_at, row + 8u, depth) * right;
+    for (var depth = 0u; depth < min({{ MATRIX }}u, params.rows * 16u); depth++) {
+        let left = f32(left_tile[left_at + row + depth * 4u * LEFT_STRIDE]);
+        let at = right_at + column + depth * 4u * RIGHT_STRIDE;
+        {% for p in range(PAIRS) %}
+        result.pair_{{ p }} += left * vec2(f32(right_tile[at + {{ 2 * p }}u]), f32(right_tile[at + {{ 2 * p + 1 }}u]));
+        {% endfor %}
     }
     return result;
 }
 
 fn store_matrix(matrix: Matrix, first: u32, lane: u32) {
-    let at = first + lane % 32u / 4u * 16u + lane % 4u * 4u;
-    for (var i = 0u; i < 4u; i++) {
-        stage[at + i] = matrix.upper[i];
-        stage[at + 128u + i] = matrix.lower[i];
-    }
+    let at = first + first_element(lane);
+    {% for p in range(PAIRS) %}
+    stage[at + {{ 2 * p }}u] = matrix.pair_{{ p }}.x;
+    stage[at + {{ 2 * p + 1 }}u] = matrix.pair_{{ p }}.y;
+    {% endfor %}
 }
 ";
 
 /// The text without cooperative matrices.
 fn emulated(shader: &Shader, definitions: &[(&'static str, u32)]) -> &'static Shader {
+    let of = |wanted| definitions.iter().find(|(name, _)| *name == wanted).unwrap().1;
+    let side = of("MATRIX");
+    let scalar = if of("HALF") == 1 { "f16" } else { "f32" };
+    let matrices = format!("coop_mat{side}x{side}");
     let mut text = shader.source(definitions).unwrap();
     for (instruction, replacement) in [
         ("enable wgpu_cooperative_matrix;", ""),
-        ("coop_mat16x16<f32, C>()", "Matrix()"),
-        ("coopLoad<coop_mat16x16<f16, A>>(&left_tile[", "first_of(u32("),
-        ("coopLoadT<coop_mat16x16<f16, B>>(&right_tile[", "first_of(u32("),
+        (&format!("{matrices}<f32, C>()"), "Matrix()"),
+        (&format!("coopLoad<{matrices}<{scalar}, A>>(&left_tile["), "first_of(u32("),
+        (&format!("coopLoadT<{matrices}<{scalar}, B>>(&right_tile["), "first_of(u32("),
         ("], 4u * LEFT_STRIDE)", "))"),
         ("], 4u * RIGHT_STRIDE)", "))"),
         ("first_of(", "("),
         ("coopMultiplyAdd(", "multiply_add_matrix("),
         ("coopStoreT(", "store_matrix("),
-        ("&stage[256u * subgroup], 16u", "256u * subgroup, lane"),
+        ("&stage[", ""),
+        (&format!("], {side}u);"), ", lane);"),
     ] {
         assert!(text.contains(instruction), "{instruction}");
         text = text.replace(instruction, replacement);
@@ -71,7 +83,8 @@ fn emulated(shader: &Shader, definitions: &[(&'static str, u32)]) -> &'static Sh
         Some((to, operands)) => format!("{to}= multiply_add_matrix({}, lane);", operands.trim_end_matches(");")),
         None => line.to_owned(),
     });
-    let text = lines.collect::<Vec<_>>().join("\n") + FUNCTIONS;
+    let functions = Shader { name: "matrices", parts: &[FUNCTIONS], uniform: shader.uniform };
+    let text = lines.collect::<Vec<_>>().join("\n") + &functions.source(&[("MATRIX", side)]).unwrap();
     let parts: &'static [&'static str] = vec![&*text.leak()].leak();
     Box::leak(Box::new(Shader { name: shader.name, parts, uniform: shader.uniform }))
 }
@@ -120,18 +133,37 @@ impl Operation for Emulated {
     }
 }
 
-#[test]
-fn device_cooperative_products_with_emulated_matrices() {
-    let options = OpenOptions { every_variant: true, precision: Precision::F16, ..OpenOptions::default() };
-    let mut executor = opened("llvmpipe", &options);
-    // One member and one operation: compiling stands for minutes of llvmpipe's time, and the products are the same text.
-    let linear = (find("linear").unwrap().from_attributes)(&json!({"out_features": 203})).unwrap();
-    let operation = Arc::new(Emulated(linear, "cooperative-64x64"));
-    let case = Case { operation, problem: Problem { n: 137, input: Shape::vector(261) }, scalars: Scalars::new() };
-    let reports = verify(executor.as_mut(), &case, &mut Random::new(1)).unwrap();
+/// Holds the passes of an emulated member against the reference.
+fn hold(executor: &mut dyn Executor, (name, attributes): (&str, &Value), problem: Problem, member: &'static str) {
+    let operation = (find(name).unwrap().from_attributes)(attributes).unwrap();
+    let operation = Arc::new(Emulated(operation, member));
+    let case = Case { operation, problem, scalars: Scalars::new() };
+    let reports = verify(executor, &case, &mut Random::new(1)).unwrap();
     assert_eq!(reports.len(), 4, "y, dx, dw and db");
     for report in reports {
         println!("{report}");
         assert!(report.deviation.holds(), "{report}");
     }
+}
+
+fn executor() -> Box<dyn Executor> {
+    opened("llvmpipe", &OpenOptions { every_variant: true, precision: Precision::F16, ..OpenOptions::default() })
+}
+
+/// Few members: compiling them stands for minutes of llvmpipe's time, and the products are the same text.
+#[test]
+fn device_cooperative_products_with_emulated_matrices() {
+    let problem = Problem { n: 137, input: Shape::vector(261) };
+    hold(executor().as_mut(), ("linear", &json!({"out_features": 203})), problem, "cooperative-64x64");
+}
+
+/// Matrices of side 8, as Apple has them; in `f32`, which leaves no tolerance for an element in the wrong place.
+#[test]
+fn device_cooperative_products_with_small_matrices() {
+    let mut executor = executor();
+    let problem = Problem { n: 77, input: Shape::vector(261) };
+    hold(executor.as_mut(), ("linear", &json!({"out_features": 75})), problem, "cooperative-8x8-32x32-f32");
+    let conv = json!({"out_channels": 39, "kernel": 3, "stride": [2, 1], "padding": 1});
+    let problem = Problem { n: 2, input: Shape::new(21, 9, 11) };
+    hold(executor.as_mut(), ("conv2d", &conv), problem, "cooperative-8x8-32x32-f32");
 }

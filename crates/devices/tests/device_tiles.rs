@@ -10,16 +10,17 @@ use std::sync::Arc;
 
 use brigade_devices::{Executor, OpenOptions, verify_some};
 use brigade_kernels::ops::find;
-use brigade_kernels::{Case, Operation, Pass, Precision, Problem, Random, Scalars, Shape};
+use brigade_kernels::{Case, Operation, Pass, Precision, Problem, Random, Scalars, Shape, Variant};
 use common::opened;
 use serde_json::json;
 
 const OPERATIONS: [&str; 2] = ["linear", "conv2d"];
 
-/// Names of the variants that are meant for GPUs.
+/// Names of the variants that are meant for GPUs. Those of minimal filtering suit few cases; device_winograd.rs has them.
 fn members(operation: &dyn Operation) -> Vec<&'static str> {
     let variants = Pass::ALL.into_iter().flat_map(|pass| operation.variants(pass));
-    let names: BTreeSet<_> = variants.filter(|variant| variant.requires.gpu).map(|variant| variant.name).collect();
+    let in_tiles = |variant: &Variant| variant.requires.gpu && !variant.name.starts_with("winograd");
+    let names: BTreeSet<_> = variants.filter(in_tiles).map(|variant| variant.name).collect();
     names.into_iter().collect()
 }
 
@@ -64,9 +65,14 @@ fn device_tiles_where_there_are_several() {
         let case = Case { operation, problem, scalars: Scalars::new() };
         let members = members(case.operation.as_ref());
         let wanted = |name: &str| members.contains(&name);
+        let mut compared = BTreeSet::new();
         for report in verify_some(executor.as_mut(), &case, &mut Random::new(1), &wanted).unwrap() {
             assert!(report.deviation.holds(), "{report}");
+            compared.insert(report.variant);
         }
+        // Its subgroups of eight are all that these need; cooperative matrices it has none.
+        let runs = |name: &&str| !name.starts_with("cooperative");
+        assert_eq!(compared, members.into_iter().filter(runs).collect(), "{name}");
     }
 }
 
@@ -76,12 +82,12 @@ fn options() -> OpenOptions {
 
 #[test]
 fn device_tiles_on_llvmpipe() {
-    take_turns(opened("llvmpipe", &options()).as_mut(), 18, 3);
+    take_turns(opened("llvmpipe", &options()).as_mut(), 12, 3);
 }
 
 #[test]
 fn device_tiles_on_swiftshader() {
-    take_turns(opened("swiftshader", &options()).as_mut(), 20, 4);
+    take_turns(opened("swiftshader", &options()).as_mut(), 16, 4);
 }
 
 #[test]

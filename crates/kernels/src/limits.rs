@@ -25,6 +25,8 @@ pub struct Limits {
     pub f16: bool,
     /// Side of the square matrices of `f16`, summed in `f32`, that a subgroup multiplies together; 0 where it cannot.
     pub cooperative_matrix: u32,
+    /// The same of matrices of `f32`.
+    pub cooperative_matrix_f32: u32,
     /// Whether the adapter computes on the host's cores.
     pub software: bool,
     /// What the operands of products may be rounded to: not the adapter's property but the user's choice.
@@ -56,6 +58,7 @@ impl Limits {
         subgroup_max: 0,
         f16: false,
         cooperative_matrix: 0,
+        cooperative_matrix_f32: 0,
         software: false,
         precision: Precision::F32,
         every_variant: false,
@@ -75,7 +78,8 @@ pub struct Requirements {
     pub subgroup_max: u32,
     /// Whether operands are rounded to `f16`.
     pub f16: bool,
-    /// Side of the matrices that subgroups multiply; 0 where they do not.
+    /// Side of the matrices that subgroups multiply, of `f16` where operands are rounded, else of `f32`; 0 where they do
+    /// not.
     pub cooperative_matrix: u32,
     /// Whether it is meant for adapters that compute on the host's cores alone.
     pub software: bool,
@@ -103,8 +107,13 @@ impl Requirements {
             && self.subgroup_min <= limits.subgroup_min
             && self.subgroup_max >= limits.subgroup_max
             && (!self.f16 || (limits.f16 && limits.precision == Precision::F16))
-            && (self.cooperative_matrix == 0 || self.cooperative_matrix == limits.cooperative_matrix)
+            && (self.cooperative_matrix == 0 || self.cooperative_matrix == self.matrices_of(limits))
             && (limits.every_variant || !self.is_foreign(limits))
+    }
+
+    /// Side of the matrices that `limits` offer of its kind of operands.
+    const fn matrices_of(&self, limits: &Limits) -> u32 {
+        if self.f16 { limits.cooperative_matrix } else { limits.cooperative_matrix_f32 }
     }
 
     /// Whether it is meant for another kind of adapter.

@@ -183,6 +183,15 @@ pub trait Operation: fmt::Debug + Send + Sync {
     /// Where the input does not fit.
     fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError>;
 
+    /// The cost of a pass with one of [`Operation::variants`], which may need fewer operations than the definition.
+    ///
+    /// # Errors
+    /// Where the input does not fit.
+    fn work_of(&self, pass: Pass, variant: &Variant, problem: Problem) -> Result<Work, ShapeError> {
+        let _ = variant;
+        self.work(pass, problem)
+    }
+
     /// Additions that make up one element of an output, from which a tolerance follows.
     fn additions(&self, tensor: Tensor, problem: Problem) -> usize {
         let _ = (tensor, problem);

@@ -51,3 +51,22 @@ fn pictures_with_more_tiles_than_a_shader_can_tell_apart_are_left_to_other_varia
     assert!(matches!(error, PlanError::Unsuited { .. }), "{error}");
     assert!(plan("naive").is_ok());
 }
+
+/// A layer of VGG with 256 channels: transformed, eight samples of it are 115 MB.
+#[test]
+fn scratch_memory_of_minimal_filtering_does_not_grow_with_the_samples() {
+    let attributes = json!({"out_channels": 256, "kernel": 3, "padding": 1});
+    let conv = (find("conv2d").unwrap().from_attributes)(&attributes).unwrap();
+    let limits = Limits { subgroup_min: 8, subgroup_max: 8, every_variant: true, ..Limits::PORTABLE };
+    let mut members = 0;
+    for (pass, variant) in variants(conv.as_ref()).into_iter().filter(|(_, v)| v.name.starts_with("winograd")) {
+        let workspace = |n| {
+            let problem = Problem { n, input: Shape::new(256, 56, 56) };
+            conv.plan(pass, &variant, problem, &limits).unwrap().workspace
+        };
+        assert_eq!(workspace(8), workspace(64), "{pass} {}", variant.name);
+        assert!(workspace(64) <= 3 << 23, "{pass} {}: {}", variant.name, workspace(64));
+        members += 1;
+    }
+    assert!(members >= 8, "{members}");
+}

@@ -45,10 +45,9 @@ impl<'a> Candidates<'a> {
     /// The most promising first; ties stay in the operation's own order.
     pub(super) fn ranked(&self, limits: &Limits, atlas: &mut Atlas) -> Vec<Candidate> {
         let Task { operation, pass, problem } = self.task;
-        let work = operation.work(*pass, *problem).unwrap_or_default();
-        let mut candidate = |(variant, plan): &(Variant, Plan)| Candidate {
-            variant: variant.name,
-            seconds: cost::seconds(variant, plan, *pass, work, limits, atlas),
+        let mut candidate = |(variant, plan): &(Variant, Plan)| {
+            let work = operation.work_of(*pass, variant, *problem).unwrap_or_default();
+            Candidate { variant: variant.name, seconds: cost::seconds(variant, plan, *pass, work, limits, atlas) }
         };
         let mut ranked: Vec<_> = self.plans.iter().map(&mut candidate).collect();
         ranked.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));

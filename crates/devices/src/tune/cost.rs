@@ -10,15 +10,16 @@
 //!
 //! Of an m × n block in registers m + n values are loaded for m · n multiply-adds: with m = n = √block that is
 //! 2/√block loads each, which is where √block comes from. Invocations beyond the edge of the result write nothing and
-//! make the average block smaller, so padded work counts too. Main dispatches are those of the first entry point that
-//! is named after the pass; what pads, packs and sums beside it counts by its bytes. Units are invocations on a GPU,
-//! and workgroups on the host's cores, which run one at a time.
+//! make the average block smaller, so padded work counts too. Main dispatches are the products between transforms, where
+//! there are any, else those of the first entry point that is named after the pass; what pads, packs, transforms and sums
+//! beside them counts by its bytes. The FLOPs are those of the variant: minimal filtering has fewer than the definition.
+//! Units are invocations on a GPU, and workgroups on the host's cores, which run one at a time.
 //!
 //! `fit` tells the host's cores from GPUs: workgroup memory is memory like any other there, and a barrier makes the
 //! driver store every register, unless the workgroup is one vector of a core; what is made for the host is faster. The constants are round numbers between devices of one
 //! kind, not measurements of this one: only the order of the results is used.
 
-use brigade_kernels::{Dispatch, Limits, Pass, Plan, Variant, Work};
+use brigade_kernels::{Binding, Dispatch, Limits, Pass, Plan, Variant, Work};
 
 use super::anatomy::{Anatomy, Atlas};
 
@@ -89,15 +90,22 @@ impl Main {
         let waits = shares && invocations > VECTOR;
         let workgroups: f64 = dispatch.workgroups.iter().map(|&side| f64::from(side)).product();
         let invocations = workgroups * f64::from(invocations);
-        let written = dispatch.bindings.iter().filter(|binding| binding.access.writes());
+        // Products between transforms read their operands through bindings that could write.
+        let operand = |binding: &Binding| dispatch.kernel.entry == PRODUCTS && binding.access.reads();
+        let written = dispatch.bindings.iter().filter(|binding| binding.access.writes() && !operand(binding));
         let results: usize = written.map(|binding| binding.range.len()).sum();
         Self { workgroups, invocations, block: results as f64 / invocations, shares, waits }
     }
 }
 
-/// The dispatches of the first entry point that is named after the pass; all where there is none.
+/// The entry point of matrix products between two transforms.
+const PRODUCTS: &str = "products";
+
+/// The products between transforms, else the dispatches of the first entry point that is named after the pass; all where
+/// there is none.
 fn main(plan: &Plan, pass: Pass) -> Vec<&Dispatch> {
-    let named = plan.dispatches.iter().map(|dispatch| dispatch.kernel.entry).find(|e| e.starts_with(pass.name()));
+    let entries = || plan.dispatches.iter().map(|dispatch| dispatch.kernel.entry);
+    let named = entries().find(|entry| *entry == PRODUCTS).or_else(|| entries().find(|e| e.starts_with(pass.name())));
     plan.dispatches.iter().filter(|d| named.is_none_or(|named| d.kernel.entry == named)).collect()
 }
 
@@ -159,5 +167,18 @@ mod tests {
         let first = ranked("conv2d", &conv, Pass::Forward, problem, &host())[0];
         let variants = operation.variants(Pass::Forward);
         assert!(variants.iter().any(|variant| variant.name == first && variant.requires.software), "{first}");
+    }
+
+    #[test]
+    fn minimal_filtering_pays_where_there_are_channels_enough_for_its_transforms() {
+        let conv = serde_json::json!({"out_channels": 128, "kernel": 3, "padding": 1});
+        for pass in [Pass::Forward, Pass::BackwardInput] {
+            for (channels, pays) in [(3, false), (128, true)] {
+                let problem = Problem { n: 32, input: Shape::new(channels, 56, 56) };
+                let found = ranked("conv2d", &conv, pass, problem, &Limits::PORTABLE);
+                let first = found[0].starts_with("winograd-4x4-tiles");
+                assert_eq!(first, pays, "{pass} of {channels} channels: {found:?}");
+            }
+        }
     }
 }

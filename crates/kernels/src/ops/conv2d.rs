@@ -16,12 +16,14 @@ mod reference;
 mod tiles;
 mod weight;
 mod winograd;
+mod winograd_tiles;
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::winograd_tiles::WinogradTiles;
 use super::attributes::{self, Pair};
 use super::gemm;
 use crate::uniform::uniform;
@@ -146,7 +148,7 @@ static SHADER: Shader = shader!("quad_weights_loaded.wgsl");
 static BROADCAST: Shader = shader!("quad_weights_broadcast.wgsl");
 
 /// The members of the family in tiles.
-static TILES: [Shader; 2] = gemm::family!(NAME, Conv2dTilesParams, "../../shaders/conv2d/tiles.wgsl");
+static TILES: [Shader; 2] = gemm::family!(NAME, Conv2dTilesParams, "conv2d/tiles.wgsl");
 
 /// The line in the list of operations.
 pub static ENTRY: Entry = Entry {
@@ -346,7 +348,8 @@ impl Operation for Conv2d {
         let broadcast = correlates.then_some(Variant { name: "broadcast", pass, requires });
         let winograd = winograd::Winograd::variants(self, pass);
         let software = direct::Direct::variants(self, pass).chain(winograd).chain(broadcast);
-        software.chain(gemm::variants(pass)).chain(everywhere).collect()
+        let gpu = gemm::variants(pass).chain(WinogradTiles::variants(self, pass));
+        software.chain(gpu).chain(everywhere).collect()
     }
 
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
@@ -362,6 +365,14 @@ impl Operation for Conv2d {
             elements += times * self.elements(tensor, problem)? as u64;
         }
         Ok(Work { flops: 2 * multiply_adds, bytes: 4 * elements })
+    }
+
+    fn work_of(&self, pass: Pass, variant: &Variant, problem: Problem) -> Result<Work, ShapeError> {
+        let work = self.work(pass, problem)?;
+        match WinogradTiles::named(variant.name) {
+            Some(winograd) => Ok(Work { flops: winograd.flops(&self.sides(problem)?, pass), ..work }),
+            None => Ok(work),
+        }
     }
 
     fn additions(&self, tensor: Tensor, problem: Problem) -> usize {

@@ -12,9 +12,13 @@ const LEAST_STEPS: usize = 4;
 /// Elements of scratch memory that slices may take: 64 MiB.
 const MOST_PARTIALS: usize = 1 << 24;
 
-/// Invocations of the subgroups that multiply matrices, and the side of these.
+/// Invocations of the subgroups that multiply matrices.
 const SUBGROUP: usize = 32;
-const MATRIX: usize = 16;
+/// Rows of matrices that a subgroup passes to its invocations at a time.
+const STAGED_ROWS: usize = 16;
+
+/// Lanes that can hand values round wherever there are subgroups.
+const QUAD: usize = 4;
 
 /// What multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +28,10 @@ enum Unit {
     /// Invocations, in `f32`, of operands that are kept as `f16`: what cooperative matrices compute, for adapters that
     /// have none.
     Halves,
-    /// Subgroups, with cooperative matrices of `f16`.
-    Subgroups,
+    /// Invocations, in `f32`, of which so many neighbours hand left values round through the registers of a subgroup.
+    Sharing(usize),
+    /// Subgroups, with cooperative matrices of this side, of `f16` or else of `f32`.
+    Matrices { side: usize, half: bool },
 }
 
 /// One member of the family: how much a workgroup computes, and how much of it each invocation, or each subgroup.
@@ -42,20 +48,30 @@ pub(crate) struct Tile {
 
 /// The members, the best first where nothing is known: large tiles read less, small ones leave no part of the device
 /// idle where there is little to do.
-pub(crate) const TILES: [Tile; 9] = [
-    Tile { unit: Unit::Subgroups, ..tile("cooperative-64x64", [64, 64, 32], [32, 32]) },
-    Tile { unit: Unit::Subgroups, ..tile("cooperative-128x128", [128, 128, 32], [32, 64]) },
+pub(crate) const TILES: [Tile; 15] = [
+    matrices("cooperative-64x64", [64, 64, 32], [32, 32], 16, true),
+    matrices("cooperative-128x128", [128, 128, 32], [32, 64], 16, true),
+    matrices("cooperative-8x8-64x64", [64, 64, 32], [32, 32], 8, true),
+    matrices("cooperative-8x8-64x64-f32", [64, 64, 16], [32, 32], 8, false),
+    matrices("cooperative-8x8-32x32-f32", [32, 32, 16], [16, 16], 8, false),
     tile("tiles-64x64", [64, 64, 16], [8, 4]),
     tile("tiles-128x64", [128, 64, 16], [8, 8]),
+    Tile { unit: Unit::Sharing(8), ..tile("subgroup-64x128", [64, 128, 16], [16, 4]) },
     tile("tiles-64x128", [64, 128, 16], [8, 8]),
     tile("tiles-128x128", [128, 128, 8], [8, 8]),
     tile("tiles-32x64", [32, 64, 16], [4, 4]),
     tile("tiles-32x32", [32, 32, 16], [4, 4]),
+    Tile { unit: Unit::Sharing(8), ..tile("subgroup-64x256", [64, 256, 16], [16, 4]) },
+    Tile { unit: Unit::Sharing(QUAD), ..tile("subgroup-64x64", [64, 64, 16], [8, 4]) },
     Tile { unit: Unit::Halves, ..tile("tiles-64x64-f16", [64, 64, 16], [8, 4]) },
 ];
 
 const fn tile(name: &'static str, [rows, columns, depth]: [usize; 3], [block_rows, block_columns]: [usize; 2]) -> Tile {
     Tile { name, rows, columns, depth, block_rows, block_columns, unit: Unit::Invocations }
+}
+
+const fn matrices(name: &'static str, sides: [usize; 3], block: [usize; 2], side: usize, half: bool) -> Tile {
+    Tile { unit: Unit::Matrices { side, half }, ..tile(name, sides, block) }
 }
 
 impl Tile {
@@ -67,14 +83,31 @@ impl Tile {
             ("TILE_DEPTH", self.depth as u32),
             ("BLOCK_ROWS", self.block_rows as u32),
             ("BLOCK_COLUMNS", self.block_columns as u32),
-            ("HALF", u32::from(self.unit != Unit::Invocations)),
+            ("HALF", u32::from(self.is_half())),
             ("COOPERATIVE", u32::from(self.is_cooperative())),
+            ("SHARING", self.sharing() as u32),
+            ("MATRIX", self.matrix() as u32),
         ]
+    }
+
+    /// Whether operands are rounded.
+    const fn is_half(&self) -> bool {
+        matches!(self.unit, Unit::Halves | Unit::Matrices { half: true, .. })
+    }
+
+    /// Neighbours that hand left values round; 0 where each loads all.
+    const fn sharing(&self) -> usize {
+        if let Unit::Sharing(lanes) = self.unit { lanes } else { 0 }
+    }
+
+    /// Side of the matrices; 0 where there are none.
+    const fn matrix(&self) -> usize {
+        if let Unit::Matrices { side, .. } = self.unit { side } else { 0 }
     }
 
     /// Whether the text of its products is `gemm_cooperative.wgsl`, and not `gemm_blocks.wgsl`.
     pub(crate) const fn is_cooperative(&self) -> bool {
-        matches!(self.unit, Unit::Subgroups)
+        self.matrix() > 0
     }
 
     const fn invocations(&self) -> usize {
@@ -86,21 +119,31 @@ impl Tile {
     const fn workgroup_bytes(&self) -> usize {
         let quads = self.rows / 4 + self.columns / 4;
         match self.unit {
-            Unit::Invocations => self.depth * (quads + 2) * 16,
+            Unit::Invocations | Unit::Sharing(_) => self.depth * (quads + 2) * 16,
             Unit::Halves => self.depth * (quads + 2) * 8,
-            Unit::Subgroups => self.depth * (quads + 4) * 8 + self.invocations() / SUBGROUP * MATRIX * MATRIX * 4,
+            Unit::Matrices { side, half } => {
+                let quad = if half { 8 } else { 16 };
+                self.depth * (quads + 4) * quad + self.invocations() / SUBGROUP * STAGED_ROWS * side * 4
+            }
         }
     }
 
-    const fn requires(&self) -> Requirements {
-        let subgroup = if self.is_cooperative() { SUBGROUP as u32 } else { 0 };
+    /// What a device must offer to run it.
+    pub(crate) const fn requires(&self) -> Requirements {
+        let (subgroup_min, subgroup_max) = match self.unit {
+            Unit::Invocations | Unit::Halves => (0, u32::MAX),
+            Unit::Sharing(QUAD) => (QUAD as u32, u32::MAX),
+            // All lanes of a subgroup must have the same rows.
+            Unit::Sharing(lanes) => (lanes as u32, (self.columns / self.block_columns) as u32),
+            Unit::Matrices { .. } => (SUBGROUP as u32, SUBGROUP as u32),
+        };
         Requirements {
             invocations: self.invocations() as u32,
             workgroup_bytes: self.workgroup_bytes() as u32,
-            subgroup_min: subgroup,
-            subgroup_max: if self.is_cooperative() { subgroup } else { u32::MAX },
-            f16: !matches!(self.unit, Unit::Invocations),
-            cooperative_matrix: if self.is_cooperative() { MATRIX as u32 } else { 0 },
+            subgroup_min,
+            subgroup_max,
+            f16: self.is_half(),
+            cooperative_matrix: self.matrix() as u32,
             gpu: true,
             ..Requirements::PORTABLE
         }
@@ -120,24 +163,30 @@ pub(crate) fn find(name: &str) -> Option<usize> {
 /// The two texts of a family, with the operation's own: products in blocks of registers, and cooperative matrices.
 macro_rules! family {
     ($name:expr, $uniform:ty, $file:literal) => {{
+        // Paths from the crate: the macro is used in more than one folder.
+        macro_rules! text {
+            ($path:expr) => {
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $path))
+            };
+        }
         macro_rules! member {
             ($products:literal) => {
                 $crate::Shader {
                     name: $name,
                     parts: &[
-                        include_str!("../../shaders/shared/enables.wgsl"),
-                        include_str!("../../shaders/shared/index.wgsl"),
-                        include_str!("../../shaders/shared/nan.wgsl"),
-                        include_str!("../../shaders/shared/stored.wgsl"),
-                        include_str!("../../shaders/shared/gemm.wgsl"),
-                        include_str!(concat!("../../shaders/shared/", $products)),
-                        include_str!($file),
+                        text!("shared/enables.wgsl"),
+                        text!("shared/index.wgsl"),
+                        text!("shared/nan.wgsl"),
+                        text!("shared/stored.wgsl"),
+                        text!("shared/gemm.wgsl"),
+                        text!($products),
+                        text!($file),
                     ],
                     uniform: <$uniform>::LAYOUT,
                 }
             };
         }
-        [member!("gemm_blocks.wgsl"), member!("gemm_cooperative.wgsl")]
+        [member!("shared/gemm_blocks.wgsl"), member!("shared/gemm_cooperative.wgsl")]
     }};
 }
 

@@ -78,7 +78,7 @@ static SHADER: Shader = Shader {
 };
 
 /// The members of the family in tiles.
-static TILES: [Shader; 2] = gemm::family!(NAME, LinearTilesParams, "../../shaders/linear/tiles.wgsl");
+static TILES: [Shader; 2] = gemm::family!(NAME, LinearTilesParams, "linear/tiles.wgsl");
 
 /// The line in the list of operations.
 pub static ENTRY: Entry = Entry {

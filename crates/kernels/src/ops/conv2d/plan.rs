@@ -13,6 +13,7 @@ use super::super::slots::slot;
 use super::direct::Direct;
 use super::phase::{Phase, phases};
 use super::winograd::Winograd;
+use super::winograd_tiles::WinogradTiles;
 use super::{BROADCAST, Conv2d, Conv2dParams, NAME, SHADER, Sides};
 use crate::fusion::Stored;
 use crate::{
@@ -57,6 +58,10 @@ pub(super) fn plan(
             Pass::BackwardInput => planner.backward_input_winograd(winograd)?,
             Pass::BackwardWeight | Pass::Update => {}
         }
+        return Ok(planner.plan);
+    }
+    if let Some(winograd) = WinogradTiles::named(variant.name) {
+        planner.in_winograd_tiles(winograd, pass)?;
         return Ok(planner.plan);
     }
     let many_phases = conv.stride.h * conv.stride.w > MOST_PHASES;

@@ -32,6 +32,7 @@ static SHADER: Shader = Shader {
         include_str!("../../../shaders/shared/stored.wgsl"),
         include_str!("../../../shaders/conv2d/params.wgsl"),
         include_str!("../../../shaders/conv2d/put.wgsl"),
+        include_str!("../../../shaders/conv2d/winograd_lines.wgsl"),
         include_str!("../../../shaders/conv2d/winograd.wgsl"),
     ],
     uniform: Conv2dParams::LAYOUT,
@@ -65,10 +66,7 @@ impl Winograd {
 
     /// The members that can compute a pass of `conv`.
     pub(super) fn variants(conv: &Conv2d, pass: Pass) -> impl Iterator<Item = Variant> {
-        let Conv2d { kernel, stride, dilation, .. } = *conv;
-        let sides = [(kernel, FILTER), (stride, 1), (dilation, 1)];
-        let suits = matches!(pass, Pass::Forward | Pass::BackwardInput)
-            && sides.iter().all(|(pair, side)| pair.h == *side && pair.w == *side);
+        let suits = suits(conv, pass);
         FAMILY.iter().filter(move |_| suits).map(move |member| Variant {
             name: member.name,
             pass,
@@ -76,9 +74,8 @@ impl Winograd {
         })
     }
 
-    /// Places in a tile: a matrix product for each.
     const fn places(&self) -> usize {
-        (self.out + FILTER - 1) * (self.out + FILTER - 1)
+        places(self.out)
     }
 
     /// Quads of tiles down and across the grid of `geometry`.
@@ -104,6 +101,7 @@ impl Winograd {
         let aligned = params.result_w.is_multiple_of(4) && params.result_skip.is_multiple_of(4);
         vec![
             ("OUT", self.out as u32),
+            ("ABREAST", QUAD as u32),
             ("ROWS", self.rows as u32),
             ("COLUMNS", self.columns as u32),
             ("DEPTH", self.depth as u32),
@@ -111,6 +109,18 @@ impl Winograd {
             ("ALIGNED", u32::from(aligned)),
         ]
     }
+}
+
+/// Whether minimal filtering computes a pass of `conv`.
+pub(super) fn suits(conv: &Conv2d, pass: Pass) -> bool {
+    let sides = [(conv.kernel, FILTER), (conv.stride, 1), (conv.dilation, 1)];
+    let computes = matches!(pass, Pass::Forward | Pass::BackwardInput);
+    computes && sides.iter().all(|(pair, side)| pair.h == *side && pair.w == *side)
+}
+
+/// Places in a tile of out × out results: a matrix product for each.
+pub(super) const fn places(out: usize) -> usize {
+    (out + FILTER - 1) * (out + FILTER - 1)
 }
 
 /// What is read and what is written of some samples, and where they lie in the copy.
