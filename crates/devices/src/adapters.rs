@@ -152,12 +152,9 @@ fn limits(limits: &wgpu::Limits, features: Features, info: &AdapterInfo) -> Limi
 const APPLE_LANES: u32 = 32;
 
 /// The limits with those of the matrices that are `offered`.
-fn with_matrices(limits: Limits, backend: wgpu::Backend, offered: &[CooperativeMatrixProperties]) -> Limits {
-    let mut limits = Limits {
-        cooperative_matrix: largest_matrix(offered, CooperativeScalarType::F16),
-        cooperative_matrix_f32: largest_matrix(offered, CooperativeScalarType::F32),
-        ..limits
-    };
+fn with_matrices(mut limits: Limits, backend: wgpu::Backend, offered: &[CooperativeMatrixProperties]) -> Limits {
+    limits.cooperative_matrix = largest_matrix(offered, CooperativeScalarType::F16);
+    limits.cooperative_matrix_f32 = largest_matrix(offered, CooperativeScalarType::F32);
     // wgpu tells the bounds of whatever Metal runs on, 4 and 64. Matrices are offered by Apple's own GPUs alone, whose
     // subgroups are all of one size.
     if backend == wgpu::Backend::Metal && !offered.is_empty() && limits.subgroup_max > 0 {
