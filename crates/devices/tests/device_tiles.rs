@@ -6,11 +6,10 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use brigade_devices::{Executor, OpenOptions, verify_some};
 use brigade_kernels::ops::find;
-use brigade_kernels::{Case, Operation, Pass, Precision, Problem, Random, Scalars, Shape, Variant};
+use brigade_kernels::{Case, Fusion, Operation, Pass, Precision, Problem, Random, Scalars, Shape, Variant};
 use common::opened;
 use serde_json::json;
 
@@ -51,7 +50,8 @@ fn take_turns(executor: &mut dyn Executor, cases: u64, turns: usize) {
     assert!(wrong.is_empty(), "{}: {} wrong:\n{}", executor.info().name, wrong.len(), wrong.join("\n"));
 }
 
-/// Shapes of several tiles in each direction, the last ones ragged; a stride, slices of the depth, no bias.
+/// Shapes of several tiles in each direction, the last ones ragged; a stride, slices of the depth, no bias; rectifiers
+/// fused to what is stored at the end.
 #[test]
 fn device_tiles_where_there_are_several() {
     let mut executor = opened("llvmpipe", &options());
@@ -60,7 +60,8 @@ fn device_tiles_where_there_are_several() {
     for (name, attributes, n, input) in
         [("conv2d", conv, 3, Shape::new(21, 9, 11)), ("linear", linear, 137, Shape::vector(260))]
     {
-        let operation: Arc<dyn Operation> = (find(name).unwrap().from_attributes)(&attributes).unwrap().into();
+        let plain = (find(name).unwrap().from_attributes)(&attributes).unwrap();
+        let operation = plain.fused(Fusion { rectifies: true, masks: true }).unwrap();
         let problem = Problem { n, input };
         let case = Case { operation, problem, scalars: Scalars::new() };
         let members = members(case.operation.as_ref());
