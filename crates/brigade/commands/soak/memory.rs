@@ -104,7 +104,8 @@ fn student(degrees: usize) -> f64 {
     TABLE[degrees.clamp(1, TABLE.len()) - 1]
 }
 
-/// A line through samples.
+/// A line through samples, by least squares: what is left behind at once, as by a recovery, moves it as well as what leaks
+/// step by step.
 struct Fit {
     slope: f64,
     /// Sum of squared distances from the mean time.
@@ -112,16 +113,15 @@ struct Fit {
 }
 
 impl Fit {
-    /// The median of the slopes between any two (Theil and Sen): single samples that lie far off do not move it.
     fn of(samples: &[(f64, f64)]) -> Option<Self> {
         if samples.len() < FEWEST {
             return None;
         }
-        let pairs = samples.iter().enumerate().flat_map(|(i, a)| samples[..i].iter().map(move |b| (a, b)));
-        let slopes = pairs.filter(|(a, b)| a.0 > b.0).map(|(a, b)| (a.1 - b.1) / (a.0 - b.0)).collect();
-        let mean = samples.iter().map(|sample| sample.0).sum::<f64>() / samples.len() as f64;
-        let spread = samples.iter().map(|sample| (sample.0 - mean).powi(2)).sum();
-        Some(Self { slope: crate::commands::bench::median(slopes), spread })
+        let mean = |of: fn(&(f64, f64)) -> f64| samples.iter().map(of).sum::<f64>() / samples.len() as f64;
+        let (time, bytes) = (mean(|sample| sample.0), mean(|sample| sample.1));
+        let spread: f64 = samples.iter().map(|sample| (sample.0 - time).powi(2)).sum();
+        let together: f64 = samples.iter().map(|sample| (sample.0 - time) * (sample.1 - bytes)).sum();
+        Some(Self { slope: together / spread, spread })
     }
 }
 
@@ -166,10 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn one_sample_far_off_does_not_move_the_line() {
-        let mut memory = grow(&[0.0, 0.0]);
-        memory.processes.iter_mut().for_each(|life| life.samples[59].1 += 1e9);
-        assert!(memory.slope().unwrap().bytes_per_second.abs() < 10.0);
+    fn what_a_recovery_leaves_behind_is_growth() {
+        let mut memory = grow(&[0.0, 0.0, 0.0]);
+        let left_behind = |life: &mut Life| life.samples[25..].iter_mut().for_each(|sample| sample.1 += 10e6);
+        memory.processes.iter_mut().for_each(left_behind);
+        assert_eq!(memory.slope().unwrap().growth(), Growth::Some);
     }
 
     #[test]

@@ -89,6 +89,8 @@ impl Supervisor {
         // Each start of stages makes threads, for which glibc opens heaps of their own, up to eight a core, and never gives
         // their pages back: memory would grow with the first dozens of recoveries, though nothing more is held.
         command.env("MALLOC_ARENA_MAX", "1");
+        // A device that is lost while kernels are tuned is blamed on the kernel: what was planted must not be remembered.
+        command.env("BRIGADE_CACHE_DIR", self.out.join("cache"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         if resume {
             command.arg("--resume");
