@@ -21,7 +21,10 @@ fuzz: ## fuzz the readers of files, 2,500,000 runs each
 
 deny: ## check licences, sources and advisories of the dependencies
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
-	cargo deny check
+	cargo deny check licenses sources bans
+	cargo deny --manifest-path fuzz/Cargo.toml --config deny.toml check licenses sources bans
+	@# Last, as it alone needs the database of advisories.
+	cargo deny check advisories
 
 lint: ## check formatting, lints and documentation
 	cargo fmt --all --check

@@ -92,6 +92,10 @@ fn row_14_an_unknown_key_is_named_with_its_line_and_the_nearest() {
     let place = Place::new();
     place.write("binary.toml", b"\xff\xfe\x00");
     place.run("train --config @binary.toml").refused(USAGE, &["binary.toml"]);
+    // Written as holes: it takes no room on the disk, and would take all memory to read.
+    let large = std::fs::File::create(place.path("large.toml")).unwrap();
+    large.set_len(1 << 40).unwrap();
+    place.run("train --config @large.toml").refused(USAGE, &["large.toml", "larger than 1048576 bytes"]);
 }
 
 #[test]

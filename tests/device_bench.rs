@@ -1,4 +1,4 @@
-//! `brigade bench kernels` and `bench step` in small: what they print has the form and the sense that it should.
+//! `brigade bench kernels`, `bench step` and `bench checkpoint` in small: what they print has the form and the sense that it should.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
@@ -83,4 +83,29 @@ fn a_step_is_made_of_kernels_waiting_and_little_else() {
             assert!(kernels.iter().any(|kernel| kernel["operation"] == "sgd" && kernel["count"] == 1.0), "{stage}");
         }
     }
+}
+
+#[test]
+fn what_checkpoints_cost_is_held_against_training_without() {
+    let place = common::command::Place::new();
+    let flags = "bench checkpoint --model lenet5 --batch 4 --devices llvmpipe --stages 2 --threads 1 --tune off \
+                 --checkpoint-every 3 --checkpoints 2 --rounds 2 --json --out @measured";
+    let report = place.run(flags).json();
+    assert_eq!((&report["steps"], &report["rounds"]), (&9.into(), &2.into()));
+    let ways = report["ways"].as_array().unwrap();
+    let names: Vec<_> = ways.iter().map(|way| way["way"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bare", "snapshots", "checkpoints", "link-checksums"]);
+    for way in ways {
+        let time = &way["milliseconds"];
+        assert!(0.0 < number(&time["least"]) && number(&time["least"]) <= number(&time["most"]), "{way}");
+        assert!(number(&way["cost"]["least"]) <= number(&way["cost"]["median"]), "{way}");
+    }
+    assert_eq!(number(&ways[0]["cost"]["most"]), 0.0);
+    // Emptying the pipes and filling them again every three steps is nothing that noise could hide.
+    assert!(number(&ways[1]["cost"]["median"]) > 0.0, "{}", ways[1]);
+    assert!(!place.path("measured").exists());
+    // It removes nothing that it has not made.
+    place.write("kept", b"");
+    place.run("bench checkpoint --devices reference --out @kept").refused(2, &["--out"]);
+    assert!(place.path("kept").exists());
 }

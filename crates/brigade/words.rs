@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::balance::Balance;
 use crate::failure::Failure;
 use checks::{Wrong, at_least_one, at_most, number, only, readable, scale};
-use run_file::{line_of, one_or_many, run_file_message};
+use run_file::{line_of, one_or_many, run_file_message, text_of};
 
 /// Samples of a step, at most; a slip of the keyboard above it.
 const MOST_SAMPLES: usize = 1 << 20;
@@ -209,9 +209,7 @@ impl Words {
 
     /// Reads a run file.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("run file {}: {error}", path.display())))?;
-        Self::parse(path, &text)
+        Self::parse(path, &text_of(path)?)
     }
 
     /// The words of a run file's text, each value checked by itself.

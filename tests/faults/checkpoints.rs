@@ -122,6 +122,27 @@ fn row_06_links_in_a_checkpoint_are_not_followed() {
     assert!(outcome.error.contains("at step 3"), "{outcome:?}");
 }
 
+/// A manifest of a terabyte of holes, and pipes that nobody writes to.
+#[cfg(unix)]
+#[test]
+fn row_06_what_is_no_file_of_a_checkpoint_is_not_read() {
+    let place = two_checkpoints();
+    let manifest = place.path(&format!("{NEWEST}/manifest.json"));
+    std::fs::File::options().write(true).open(&manifest).unwrap().set_len(1 << 40).unwrap();
+    let eval = format!("eval --config @small.toml --checkpoint @{NEWEST}");
+    within_limit(place.command(&eval)).refused(CHECKPOINT, &["manifest.json", "larger than"]);
+    for (file, word) in
+        [("weights.safetensors", "weights.safetensors: is not a file"), ("manifest.json", "has no checkpoint")]
+    {
+        let place = two_checkpoints();
+        let path = place.path(&format!("{NEWEST}/{file}"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        within_limit(place.command(&eval)).refused(CHECKPOINT, &[word]);
+        newest_verifies(&place.path("ck"));
+    }
+}
+
 #[test]
 fn row_22_two_runs_in_one_directory() {
     let place = Place::new();

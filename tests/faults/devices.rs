@@ -1,7 +1,19 @@
 //! Adapters that are not there, lack something, go, or compute wrong numbers.
 
 use crate::common::command::Place;
-use crate::support::within_limit;
+use crate::support::{Halfway, within_limit};
+
+/// Two epochs of three steps.
+const RUN: &str = "--epochs 2 --tune off";
+
+#[test]
+fn row_27_an_adapter_that_is_not_there_any_more_on_llvmpipe() {
+    let halfway = Halfway::new(&format!("{RUN} --devices llvmpipe,llvmpipe"));
+    let mut command = halfway.rest();
+    command.env("VK_DRIVER_FILES", "none.json").env("VK_ICD_FILENAMES", "none.json");
+    within_limit(command).refused(5, &["llvmpipe", "found: reference"]);
+    halfway.goes_on();
+}
 
 #[test]
 fn row_27_no_adapter() {
@@ -64,15 +76,22 @@ fn row_35_the_order_of_the_adapters_does_not_matter_on_adapters() {
         weights.push(place.read("w.safetensors"));
     }
     assert!(weights.windows(2).all(|pair| pair[0] == pair[1]));
+    // A run that begins with one order goes on with another.
+    let halfway = Halfway::new(&format!("{RUN} --devices llvmpipe,swiftshader"));
+    let mut command = halfway.rest();
+    command.env("VK_DRIVER_FILES", turned.join(":")).env("VK_ICD_FILENAMES", turned.join(":"));
+    within_limit(command).done();
+    let whole = halfway.place.read("undisturbed.safetensors");
+    assert!(halfway.place.read("saved/step-00000006/weights.safetensors") == whole);
 }
 
 /// Every result of the first device is wrong from the start.
 #[track_caller]
 fn wrong_numbers(devices: &str, name: &str, kind: &str) {
-    let place = Place::new();
-    let arguments = format!("--steps 2 --tune off --devices {devices}");
-    let outcome = place.train_with(&format!("device0.wait@1+:{kind}"), &arguments);
+    let halfway = Halfway::new(&format!("{RUN} --devices {devices}"));
+    let outcome = halfway.rest_with(&format!("device0.wait@1+:{kind}"));
     outcome.refused(5, &[name, "kernel", "computes wrong numbers", "update the driver or leave this device out"]);
+    halfway.goes_on();
 }
 
 #[test]
@@ -123,6 +142,15 @@ fn row_30_a_budget_holds_on_llvmpipe() {
     run(need - 10_486.0).refused(6, &["llvmpipe", "needs", "too much"]);
 }
 
+#[test]
+fn row_30_a_run_goes_on_with_the_memory_it_needs_on_swiftshader() {
+    let halfway = Halfway::new(&format!("{RUN} --devices swiftshader"));
+    let mut command = halfway.rest();
+    command.args(["--memory-budget", "0.001"]);
+    within_limit(command).refused(6, &["SwiftShader", "needs", "too much"]);
+    halfway.goes_on();
+}
+
 /// What `needs … MiB` says.
 fn bytes_needed(message: &str) -> f64 {
     let mib: f64 = message.split("needs ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
@@ -132,11 +160,12 @@ fn bytes_needed(message: &str) -> f64 {
 /// Without subgroups the run goes on with other variants; without workgroups of a useful size there is none.
 #[track_caller]
 fn lacks(device: &str, name: &str) {
-    let place = Place::new();
-    let run = format!("--steps 2 --tune off --devices {device}");
-    place.train_with("device.features@1+:missing", &run).done();
+    let halfway = Halfway::new(&format!("{RUN} --devices {device}"));
     let words = [name, "no variant of", "it allows 16 invocations", "needs 256 invocations"];
-    place.train_with("device.limits@1+:missing", &run).refused(5, &words);
+    halfway.rest_with("device.limits@1+:missing").refused(5, &words);
+    halfway.goes_on();
+    let run = format!("--steps 2 --tune off --devices {device}");
+    halfway.place.train_with("device.features@1+:missing", &run).done();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Devices that are lost or have no room, at any of their calls.
 
 use crate::common::command::Place;
-use crate::support::newest_verifies;
+use crate::support::{Halfway, newest_verifies, within_limit};
 
 /// Four epochs of three steps.
 const RUN: &str = "--epochs 4 --tune off";
@@ -52,43 +52,88 @@ fn row_32_a_device_lost_comes_back_on_swiftshader() {
     transient("swiftshader,swiftshader");
 }
 
+/// A kernel that a loss happens to meet while kernels are tuned is tried again, and not blamed for good.
 #[test]
-fn row_33_the_others_take_the_layers_on_adapters() {
+fn row_32_a_device_lost_while_tuning_on_llvmpipe() {
     let place = Place::new();
-    for devices in ["llvmpipe,swiftshader", "swiftshader,reference"] {
-        let run = format!("{RUN} --devices {devices}");
-        let calls = place.calls(&run);
-        for site in ["device0.submit", "device1.wait"] {
-            let fault = format!("{site}@{}:gone", calls[site] - 1);
-            place.train_with(&fault, &format!("{run} --events @events")).done();
-            let events = place.events("events");
-            let recovery = events.iter().find(|event| event["event"] == "recovery").unwrap();
-            assert_eq!(
-                (&recovery["moved"], &recovery["stage"]),
-                (&true.into(), &site[6..7].parse::<u8>().unwrap().into())
-            );
-            let end = events.last().unwrap();
-            assert_eq!((end["event"].as_str(), end["steps"].as_u64()), (Some("end"), Some(12)));
-        }
+    let mut command =
+        place.command("train --config @small.toml --devices llvmpipe --tune quick --steps 2 --checkpoint-dir @saved");
+    command.env("BRIGADE_FAULT", "device0.wait@2:lost").env("BRIGADE_CACHE_DIR", place.path("cache"));
+    let done = within_limit(command).done();
+    assert!(done.error.contains("trying again") && !done.error.contains("is left out"), "{done:?}");
+    let names = std::fs::read_dir(place.path("cache")).unwrap().map(|entry| entry.unwrap().path());
+    let file = names.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "json")).unwrap();
+    let cache: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let found = cache["found"].as_array().unwrap();
+    assert!(!found.is_empty() && found.iter().all(|found| found["wrong"] == serde_json::json!({})), "{cache}");
+    newest_verifies(&place.path("saved"));
+}
+
+/// Of two unlike devices one goes for good and the other takes its layers. What it then computes is what a run computes that
+/// goes on there alone from the same snapshot.
+#[track_caller]
+fn the_others_take_the_layers(devices: [&str; 2]) {
+    let place = Place::new();
+    let run = format!("{RUN} --devices {}", devices.join(","));
+    let calls = place.calls(&run);
+    for (stage, site) in ["device0.submit", "device1.wait"].into_iter().enumerate() {
+        let (fault, saved) = (format!("{site}@{}:gone", calls[site] - 1), format!("saved{stage}"));
+        let words = format!("{run} --events @events --checkpoint-dir @{saved} --save @disturbed");
+        place.train_with(&fault, &words).done();
+        let events = place.events("events");
+        let recovery = events.iter().find(|event| event["event"] == "recovery").unwrap();
+        assert_eq!((&recovery["moved"], &recovery["stage"]), (&true.into(), &stage.into()));
+        assert_eq!(recovery["step"], 9);
+        let end = events.last().unwrap();
+        assert_eq!((end["event"].as_str(), end["steps"].as_u64()), (Some("end"), Some(12)));
+        std::fs::remove_dir_all(place.path(&format!("{saved}/step-00000012"))).unwrap();
+        newest_verifies(&place.path(&saved));
+        place.resumes_to(&place.read("disturbed"), &saved, &format!("{RUN} --devices {}", devices[1 - stage]));
     }
 }
 
 #[test]
-fn row_33_no_other_device_is_left_on_reference() {
+fn row_33_the_others_take_the_layers_on_adapters() {
+    the_others_take_the_layers(["llvmpipe", "swiftshader"]);
+}
+
+#[test]
+fn row_33_the_others_take_the_layers_on_reference() {
+    the_others_take_the_layers(["llvmpipe", "reference"]);
+}
+
+/// Both stages are on the device that goes.
+#[track_caller]
+fn no_other_device_is_left(device: &str, name: &str) {
     let place = Place::new();
-    let run = format!("{RUN} --devices reference --stages 2");
+    let run = format!("{RUN} --devices {device} --stages 2");
     let wanted = place.undisturbed(&run);
     let call = place.calls(&run)["device1.submit"] - 1;
     let outcome = place.train_with(&format!("device1.submit@{call}:gone"), &format!("{run} --checkpoint-dir @saved"));
-    outcome.refused(5, &["stage 1", "reference", "did not come back", "no other device", "--resume"]);
+    outcome.refused(5, &["stage 1", name, "did not come back", "no other device", "--resume"]);
     newest_verifies(&place.path("saved"));
     place.resumes_to(&wanted, "saved", &run);
 }
 
-/// A loss at every call of a run: `BRIGADE_FAULT_EVERY=1` tries each, by default every 37th.
+#[test]
+fn row_33_no_other_device_is_left_on_reference() {
+    no_other_device_is_left("reference", "reference");
+}
+
+#[test]
+fn row_33_no_other_device_is_left_on_llvmpipe() {
+    no_other_device_is_left("llvmpipe", "llvmpipe");
+}
+
+#[test]
+fn row_33_no_other_device_is_left_on_swiftshader() {
+    no_other_device_is_left("swiftshader", "SwiftShader");
+}
+
+/// A loss at every call of a run: `BRIGADE_FAULT_EVERY=1` tries each, by default every `stride`-th.
 #[track_caller]
-fn every_call(devices: &str, kind: &str) {
-    let every = std::env::var("BRIGADE_FAULT_EVERY").ok().and_then(|every| every.parse().ok()).unwrap_or(37);
+fn every_call(devices: &str, kind: &str, stride: usize) {
+    let every = std::env::var("BRIGADE_FAULT_EVERY").ok().map_or(stride, |every| every.parse().unwrap());
     let place = Place::new();
     // Ten steps in four epochs.
     let run = format!("--epochs 4 --steps 10 --tune off --devices {devices}");
@@ -113,14 +158,39 @@ fn every_call(devices: &str, kind: &str) {
     assert!(kind == "gone" || recovered > 0);
 }
 
+/// Calls of the run that one is tried of: on an adapter, where a run begins with a self-test of seconds, fewer.
+const ON_AN_ADAPTER: usize = 307;
+/// As above, on the reference executor.
+const ON_THE_HOST: usize = 37;
+
 #[test]
 fn row_32_lost_at_every_call_on_reference() {
-    every_call("reference,reference", "lost");
+    every_call("reference,reference", "lost", ON_THE_HOST);
+}
+
+#[test]
+fn row_32_lost_at_every_call_on_llvmpipe() {
+    every_call("llvmpipe,llvmpipe", "lost", ON_AN_ADAPTER);
+}
+
+#[test]
+fn row_32_lost_at_every_call_on_swiftshader() {
+    every_call("swiftshader,swiftshader", "lost", ON_AN_ADAPTER);
 }
 
 #[test]
 fn row_33_gone_at_every_call_on_reference() {
-    every_call("reference,reference", "gone");
+    every_call("reference,reference", "gone", ON_THE_HOST);
+}
+
+#[test]
+fn row_33_gone_at_every_call_on_llvmpipe() {
+    every_call("llvmpipe,llvmpipe", "gone", ON_AN_ADAPTER);
+}
+
+#[test]
+fn row_33_gone_at_every_call_on_swiftshader() {
+    every_call("swiftshader,swiftshader", "gone", ON_AN_ADAPTER);
 }
 
 #[test]
@@ -140,19 +210,12 @@ fn row_31_out_of_memory_at_allocation_k_on_swiftshader() {
 
 #[track_caller]
 fn out_of_memory(devices: &str, name: &str) {
-    let place = Place::new();
     let run = format!("{RUN} --devices {devices}");
-    let wanted = place.undisturbed(&run);
-    place
-        .command(&format!("train --config @small.toml {RUN} --devices {devices} --steps 3 --checkpoint-dir @saved"))
-        .output()
-        .unwrap();
-    let calls = place.calls(&run)["device.allocate"];
+    let halfway = Halfway::new(&run);
+    let calls = halfway.place.calls(&run)["device.allocate"];
     for call in [1, calls] {
-        let fault = format!("device.allocate@{call}:out-of-memory");
-        let outcome = place.train_with(&fault, &format!("{run} --checkpoint-dir @saved --resume"));
+        let outcome = halfway.rest_with(&format!("device.allocate@{call}:out-of-memory"));
         outcome.refused(6, &[name, "out of memory", "use a smaller batch"]);
-        newest_verifies(&place.path("saved"));
     }
-    place.resumes_to(&wanted, "saved", &run);
+    halfway.goes_on();
 }

@@ -81,3 +81,43 @@ impl Place {
 pub(crate) fn newest_verifies(directory: &Path) {
     brigade_pipeline::Checkpoint::open(directory).unwrap();
 }
+
+/// A run whose first epoch is done and has left its checkpoint in `saved`.
+pub(crate) struct Halfway {
+    pub(crate) place: Place,
+    run: String,
+    /// The weights of a run that nothing disturbs.
+    wanted: Vec<u8>,
+}
+
+impl Halfway {
+    /// `run` is of several epochs of three steps.
+    #[track_caller]
+    pub(crate) fn new(run: &str) -> Self {
+        let place = Place::new();
+        let wanted = place.undisturbed(run);
+        let first = format!("train --config @small.toml {run} --steps 3 --checkpoint-dir @saved");
+        within_limit(place.command(&first)).done();
+        Self { place, run: run.to_owned(), wanted }
+    }
+
+    /// The rest of it, not yet started.
+    pub(crate) fn rest(&self) -> Command {
+        self.place.command(&format!("train --config @small.toml {} --checkpoint-dir @saved --resume", self.run))
+    }
+
+    /// The rest of it with a fault.
+    #[track_caller]
+    pub(crate) fn rest_with(&self, fault: &str) -> Outcome {
+        let mut command = self.rest();
+        command.env("BRIGADE_FAULT", fault);
+        within_limit(command)
+    }
+
+    /// After whatever happened the checkpoint verifies, and the rest comes to the weights of the undisturbed run.
+    #[track_caller]
+    pub(crate) fn goes_on(&self) {
+        newest_verifies(&self.place.path("saved"));
+        self.place.resumes_to(&self.wanted, "saved", &self.run);
+    }
+}

@@ -3,6 +3,7 @@
 use brigade::Failure;
 use clap::Subcommand;
 
+mod checkpoint;
 mod kernels;
 mod pipeline;
 mod statistics;
@@ -25,6 +26,8 @@ enum Bench {
     Step(step::Args),
     /// How much faster several stages are than one, and what the stages' times allow
     Pipeline(pipeline::Args),
+    /// What checkpoints, and checksums on the links, cost training
+    Checkpoint(checkpoint::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -32,5 +35,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Bench::Kernels(args) => kernels::run(args),
         Bench::Step(args) => step::run(args),
         Bench::Pipeline(args) => pipeline::run(args),
+        Bench::Checkpoint(args) => checkpoint::run(args),
     }
 }

@@ -1,10 +1,13 @@
 //! What a run file's text needs besides its words: where a mistake is, and the key that was probably meant.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
 use super::Words;
+use crate::failure::Failure;
 
 /// A list, or its words in one string with commas between.
 pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
@@ -18,6 +21,21 @@ pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         Written::One(words) => words.split(',').map(ToOwned::to_owned).collect(),
         Written::Many(words) => words,
     }))
+}
+
+/// A run file of more bytes is none: it is a device, or another file that was named by mistake.
+const LARGEST: u64 = 1 << 20;
+
+/// The text of a run file.
+pub(super) fn text_of(path: &Path) -> Result<String, Failure> {
+    let failed = |what: String| Failure::usage(format!("run file {}: {what}", path.display()));
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    file.take(LARGEST + 1).read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
+    if text.len() as u64 > LARGEST {
+        return Err(failed(format!("is larger than {LARGEST} bytes, which no run file is")));
+    }
+    Ok(text)
 }
 
 /// The line, from 1, on which a run file gives `key`.

@@ -8,7 +8,7 @@ use brigade::{Failure, Status};
 use serde::Serialize;
 
 use super::faults::Plan;
-use super::memory::Memory;
+use super::memory::{Growth, Memory};
 use super::steps::Steps;
 
 /// How a process ended before the soak did.
@@ -38,8 +38,8 @@ pub(super) struct Report {
     setbacks: Setbacks,
     /// The part of the time that was not lost to setbacks.
     effective_time: f64,
-    /// Growth of resident memory after each process's warm-up; absent where none lived long enough.
-    memory: Option<Growth>,
+    /// Resident memory after each process's warm-up; absent where none lived long enough.
+    memory: Option<Trend>,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,12 +56,13 @@ struct Setbacks {
     seconds_most: f64,
 }
 
+/// How resident memory goes on.
 #[derive(Debug, Serialize)]
-struct Growth {
+struct Trend {
     bytes_per_second: f64,
-    standard_error: f64,
-    /// Whether it is zero within two standard errors.
-    within_noise: bool,
+    /// Ends of the interval that holds the true slope 95 times of 100.
+    interval: [f64; 2],
+    growth: Growth,
 }
 
 impl Report {
@@ -100,10 +101,10 @@ impl Report {
                 seconds_most: lost.last().copied().unwrap_or(0.0),
             },
             effective_time: 1.0 - lost.iter().sum::<f64>() / seconds.max(1e-9),
-            memory: memory.slope().map(|slope| Growth {
+            memory: memory.slope().map(|slope| Trend {
                 bytes_per_second: slope.bytes_per_second,
-                standard_error: slope.standard_error,
-                within_noise: slope.bytes_per_second <= 2.0 * slope.standard_error,
+                interval: slope.interval,
+                growth: slope.growth(),
             }),
         }
     }
@@ -130,9 +131,19 @@ impl Report {
             setbacks.seconds_most,
             100.0 * effective_time
         );
-        if let Some(Growth { bytes_per_second, standard_error, within_noise }) = &self.memory {
-            let word = if *within_noise { "zero within the noise" } else { "it grows" };
-            let _ = write!(text, "\nresident memory: {bytes_per_second:+.0} ± {standard_error:.0} bytes/s, {word}");
+        match &self.memory {
+            Some(Trend { bytes_per_second, interval: [least, most], growth }) => {
+                let word = match growth {
+                    Growth::None => "it does not grow",
+                    Growth::Some => "it grows",
+                    Growth::Unknown => "too uncertain to tell",
+                };
+                let _ = write!(
+                    text,
+                    "\nresident memory: {bytes_per_second:+.0} bytes/s ({least:+.0} to {most:+.0}): {word}"
+                );
+            }
+            None => text.push_str("\nresident memory: no process lived long enough to tell"),
         }
         text
     }

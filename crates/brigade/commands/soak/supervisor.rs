@@ -86,6 +86,11 @@ impl Supervisor {
         if cfg!(feature = "faults") {
             command.env("BRIGADE_FAULT", planted);
         }
+        // Each start of stages makes threads, for which glibc opens heaps of their own, up to eight a core, and never gives
+        // their pages back: memory would grow with the first dozens of recoveries, though nothing more is held.
+        command.env("MALLOC_ARENA_MAX", "1");
+        // A device that is lost while kernels are tuned is blamed on the kernel: what was planted must not be remembered.
+        command.env("BRIGADE_CACHE_DIR", self.out.join("cache"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         if resume {
             command.arg("--resume");
@@ -111,7 +116,7 @@ impl Soak<'_> {
         let resume = self.supervisor.has_checkpoint()?;
         let born = self.began.elapsed();
         let mut child = self.supervisor.start(&self.plan.planted_from(born), resume)?;
-        self.memory.begin();
+        self.memory.begin(self.steps.done);
         let mut sampled = Instant::now();
         let mut due = self.plan.0.iter().filter(|planned| planned.at >= born).peekable();
         loop {
@@ -130,7 +135,7 @@ impl Soak<'_> {
             }
             if sampled.elapsed() >= SAMPLE {
                 sampled = Instant::now();
-                self.memory.note(child.id(), now - born);
+                self.memory.note(child.id(), self.steps.done, now);
             }
             if now >= length || signals.received().is_some() {
                 return self.farewell(child);

@@ -1,6 +1,6 @@
 //! The tasks of a run on one kind of adapter: what the cache knows, then what must be measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::anatomy::Atlas;
@@ -29,6 +29,8 @@ pub(super) struct Search<'a> {
     device: Option<Box<dyn Executor>>,
     atlas: Atlas,
     selection: Selection,
+    /// Variants with which the device has gone once, by operation and pass.
+    suspects: BTreeSet<(&'static str, &'static str, &'static str)>,
     report: TuningReport,
 }
 
@@ -42,6 +44,7 @@ impl<'a> Search<'a> {
             device: None,
             atlas: Atlas::default(),
             selection: Selection::default(),
+            suspects: BTreeSet::new(),
             report: TuningReport::default(),
         }
     }
@@ -149,8 +152,9 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Holds candidates against the reference until enough are right; none where the device was lost on the way, and
-    /// what lost it is excluded.
+    /// Holds candidates against the reference until enough are right; none where the device was lost on the way. A variant
+    /// that it goes with once is tried again, as drivers are reset for reasons of others too; with which it goes twice is
+    /// excluded.
     fn examine(
         &mut self,
         task: &Task,
@@ -166,6 +170,17 @@ impl<'a> Search<'a> {
                 break;
             }
             let verdict = bench.examine(candidate.variant)?;
+            if let Verdict::Fatal(detail) = &verdict
+                && self.suspects.insert((task.operation.name(), task.pass.name(), candidate.variant))
+            {
+                tracing::warn!(
+                    device = self.info.name,
+                    "kernel {} {}: {detail}; trying again",
+                    task.name(),
+                    candidate.variant
+                );
+                return Ok(None);
+            }
             if let Verdict::Wrong(detail) | Verdict::Fatal(detail) = &verdict {
                 self.exclude(task, candidate.variant, detail, "is wrong here and is left out");
                 wrong.insert(candidate.variant.to_owned(), detail.clone());

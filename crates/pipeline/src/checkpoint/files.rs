@@ -10,6 +10,9 @@ use safetensors::{SafeTensors, serialize};
 
 use super::{CheckpointError, disk, header};
 
+/// A manifest has some hundred bytes for each tensor, of which there are at most 65,536.
+const LARGEST_MANIFEST: u64 = 64 << 20;
+
 /// Sides and values of a tensor.
 pub type Values = (Vec<usize>, Vec<f32>);
 
@@ -103,6 +106,29 @@ fn begins_like_a_pickle(file: &mut File) -> bool {
     let mut first = [0; 4];
     let read = file.rewind().and_then(|()| file.read_exact(&mut first));
     read.is_ok() && matches!(first, [0x80, 2..=5, ..] | [b'P', b'K', 3, 4])
+}
+
+/// The text of a manifest.
+pub(super) fn text_of_manifest(path: &Path) -> Result<String, CheckpointError> {
+    let file = File::open(path).map_err(CheckpointError::io("reading", path))?;
+    let mut text = String::new();
+    file.take(LARGEST_MANIFEST + 1).read_to_string(&mut text).map_err(CheckpointError::io("reading", path))?;
+    if text.len() as u64 > LARGEST_MANIFEST {
+        let reason = format!("is larger than {LARGEST_MANIFEST} bytes, which no manifest is");
+        return Err(CheckpointError::Invalid { path: path.to_owned(), reason });
+    }
+    Ok(text)
+}
+
+/// A checkpoint's files are its own: a link could lead anywhere, and a pipe could keep its reader for ever.
+pub(super) fn refuse_all_but_files(path: &Path) -> Result<(), CheckpointError> {
+    let reason = match std::fs::symlink_metadata(path).map(|found| found.file_type()) {
+        Ok(found) if found.is_symlink() => "is a symbolic link, which is not followed; put the file itself there",
+        Ok(found) if !found.is_file() => "is not a file",
+        // What is not there is told where it is opened.
+        _ => return Ok(()),
+    };
+    Err(CheckpointError::Invalid { path: path.to_owned(), reason: reason.to_owned() })
 }
 
 #[cfg(test)]

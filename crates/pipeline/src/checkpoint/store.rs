@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::files::{Values, read_tensors, write_synced, write_tensors};
+use super::files::{Values, read_tensors, refuse_all_but_files, text_of_manifest, write_synced, write_tensors};
 use super::lock::Lock;
 use super::{CheckpointError, Manifest, disk, retention};
 use crate::model::Sequential;
@@ -298,8 +298,8 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 /// The manifest of a checkpoint, which names no file outside of its folder.
 pub(super) fn manifest_of(folder: &Path) -> Result<Manifest, CheckpointError> {
     let path = folder.join(MANIFEST);
-    refuse_link(&path)?;
-    let text = fs::read_to_string(&path).map_err(CheckpointError::io("reading", &path))?;
+    refuse_all_but_files(&path)?;
+    let text = text_of_manifest(&path)?;
     let manifest = parse_manifest(&path, &text)?;
     match manifest.checksums.keys().find(|file| ![WEIGHTS, MOMENTUM, CARRIED].contains(&file.as_str())) {
         Some(file) => {
@@ -310,15 +310,6 @@ pub(super) fn manifest_of(folder: &Path) -> Result<Manifest, CheckpointError> {
         }
         None => Ok(manifest),
     }
-}
-
-/// A checkpoint's files are its own: a link could lead anywhere.
-fn refuse_link(path: &Path) -> Result<(), CheckpointError> {
-    if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
-        let reason = "is a symbolic link, which is not followed; put the file itself there".to_owned();
-        return Err(CheckpointError::Invalid { path: path.to_owned(), reason });
-    }
-    Ok(())
 }
 
 /// Whether every tensor of a checkpoint is as it was written.
@@ -373,7 +364,7 @@ pub(crate) fn parse_manifest(path: &Path, text: &str) -> Result<Manifest, Checkp
 /// Reads one file of a checkpoint and holds every tensor against its checksum.
 fn verified(folder: &Path, file: &str, manifest: &Manifest) -> Result<BTreeMap<String, Values>, CheckpointError> {
     let path = folder.join(file);
-    refuse_link(&path)?;
+    refuse_all_but_files(&path)?;
     let tensors = read_tensors(&path)?;
     let found = checksums(&tensors);
     let wanted = manifest.checksums.get(file).cloned().unwrap_or_default();
