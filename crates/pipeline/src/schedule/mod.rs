@@ -178,6 +178,12 @@ impl Schedule {
         Self { kind, stages }
     }
 
+    /// The schedule of a synchronous finish: `1f1b`, for which a schedule that never flushes has the activation sets and
+    /// the room in its links. Where it flushes itself nothing is stale, and it stays as it is.
+    pub const fn finish(&self) -> Self {
+        if self.kind.flushes() { *self } else { Self { kind: Kind::OneForwardOneBackward, stages: self.stages } }
+    }
+
     /// Whether the schedule is one for its number of stages.
     ///
     /// # Errors
