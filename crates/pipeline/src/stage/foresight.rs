@@ -7,12 +7,14 @@ use super::programs::Key;
 use crate::PipelineError;
 use crate::batch::microbatches;
 use crate::schedule::{Action, Schedule, Verb};
-use crate::staleness::{Course, Versions, WeightCopy};
+use crate::staleness::{Course, StagePlan, Versions, WeightCopy};
 
 /// A run, as far as it decides about programs.
 #[derive(Debug, Clone)]
 pub(crate) struct Foreseen {
     pub(crate) schedule: Schedule,
+    /// What the stage does about staleness.
+    pub(crate) plan: StagePlan,
     /// Microbatches of a whole step.
     pub(crate) microbatches: usize,
     /// Epochs under the schedule.
@@ -42,9 +44,9 @@ struct Epoch {
 impl Stage {
     /// Prepares what an epoch, an evaluation and the next epochs submit, in their order.
     pub(crate) fn foresee_run(&mut self, run: &Foreseen) -> Result<(), PipelineError> {
-        let course = Course::new(run.schedule, self.plan(), false);
+        let course = Course::new(run.schedule, run.plan, false);
         // Versions of the weights count over epochs, and come round after as many as are kept; the first has none before it.
-        for epoch in 0..run.epochs.min(1 + self.plan().kept) {
+        for epoch in 0..run.epochs.min(1 + run.plan.kept) {
             let first_step = epoch * run.steps.len();
             self.foresee_epoch(run, &Epoch { course, first_step })?;
             for samples in run.cut(&run.evaluated).into_iter().flatten() {
@@ -58,7 +60,7 @@ impl Stage {
     }
 
     fn foresee_synchronous(&mut self, run: &Foreseen) -> Result<(), PipelineError> {
-        let course = Course::new(run.schedule, self.plan(), true);
+        let course = Course::new(run.schedule, run.plan, true);
         self.foresee_epoch(run, &Epoch { course, first_step: 0 })
     }
 
@@ -76,10 +78,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Steps of a run that lasts until every activation set has met every version of the weights.
-    pub(crate) fn steps_of_a_round(&self, microbatches: usize) -> usize {
-        let plan = self.plan();
-        let round = self.sets() * plan.kept.max(1) * plan.accumulation;
+    /// Steps of a run with `plan` that lasts until every activation set has met every version of the weights.
+    pub(crate) fn steps_of_a_round(&self, schedule: &Schedule, plan: StagePlan, microbatches: usize) -> usize {
+        // Where every step flushes, sets meet microbatches as before once a step begins with the same set again.
+        let common = if schedule.kind.flushes() { greatest_common_divisor(self.sets(), microbatches) } else { 1 };
+        let round = self.sets() / common * plan.kept.max(1) * plan.accumulation;
         round + 2 * round.div_ceil(microbatches)
     }
 
@@ -137,4 +140,8 @@ impl Stage {
             Verb::Update => return None,
         })
     }
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a.max(1) } else { greatest_common_divisor(b, a % b) }
 }
