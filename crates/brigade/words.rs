@@ -120,7 +120,7 @@ pub struct Words {
     /// Driver threads of each software adapter [default: the cores shared among them]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Most memory that a stage may use on its device, in MiB; adapters do not say how much they have
+    /// Most memory that the stages of a device may use on it, in MiB; adapters do not say how much they have
     #[arg(long, value_name = "MIB")]
     pub memory_budget: Option<f64>,
     /// Tuning of kernels: off, quick (the few that promise most) or full [default: quick]
