@@ -96,3 +96,20 @@ fn a_budget_is_for_all_blocks_of_a_device() {
         place.small(command, &budget(all - 1)).refused(MEMORY, &["stage 0, 1, 2 (reference) needs", "too much"]);
     }
 }
+
+/// The bubble of two devices with two blocks each, where four stages of one each would have (4 − 1)/(4 + 4 − 1).
+#[test]
+fn a_bench_counts_devices_and_their_blocks() {
+    let flags =
+        "bench pipeline --model lenet5 --devices reference --stages 4 --schedule interleaved=2 --batch 4 --json";
+    let flags = format!("{flags} --microbatches 4 --steps 2 --rounds 1");
+    let report = brigade(&flags.split(' ').collect::<Vec<_>>()).json();
+    let run = &report["runs"][0];
+    let bubble = |which: &str| run["bubble"][which].as_f64().unwrap();
+    assert!((bubble("formula") - 1.0 / 9.0).abs() < 1e-12, "{run}");
+    let milliseconds = run["stage_milliseconds"].as_array().unwrap().iter().map(|time| time.as_f64().unwrap());
+    let busy = milliseconds.sum::<f64>() / 1e3 * 8.0;
+    let seconds = 8.0 / run["images_per_second"].as_f64().unwrap();
+    // Sums of a few numbers in double precision.
+    assert!((bubble("measured") - (1.0 - busy / (2.0 * seconds))).abs() < 1e-9, "{run}");
+}

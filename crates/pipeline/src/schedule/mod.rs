@@ -5,6 +5,7 @@
 //! read the rows that [`Schedule::row`] gives.
 
 mod action;
+mod formula;
 mod interleaved;
 pub mod picture;
 mod simulate;
