@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use brigade::{
-    Data, Failure, Pipeline, Position, Progress, RECOMMENDED, Recovery, Settings, Start, Survived, TrainOptions,
-    TuningReport, Words, check_room, staleness_warning, start_through_losses, train_through_faults,
+    Data, Failure, Pipeline, Position, Progress, RECOMMENDED, Recovery, Settings, Start, Survived,
+    TrainOptions, TuningReport, Words, check_room, staleness_warning, start_through_losses, train_through_faults,
 };
 use brigade_pipeline::plan::RunLength;
 use brigade_pipeline::{Checkpoints, Manifest, NamedTensor, RunReport, Source, Store, Values, write_tensors};
@@ -108,7 +108,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         save(path, &tensors)?;
     }
     if let Some(path) = &args.timeline {
-        timeline::write(path, &report.stages, &pipeline, settings.microbatches)?;
+        timeline::write(path, &report, &pipeline)?;
     }
     let end = end_event(&report, &settings, &pipeline);
     events.write(&end);
