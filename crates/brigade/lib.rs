@@ -14,7 +14,7 @@ mod source;
 mod trainer;
 mod words;
 
-pub use advice::{RECOMMENDED, staleness_warning};
+pub use advice::{Length, RECOMMENDED, staleness_warning};
 pub use balance::Balance;
 pub use brigade_data::{Kind as DataKind, Spec};
 pub use brigade_devices::{DeviceInfo, Tuning, TuningReport, list};
