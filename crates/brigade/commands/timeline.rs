@@ -73,7 +73,7 @@ fn part(timeline: &Timeline, steps: &[usize], shown: &Range<usize>) -> Timeline 
     let cut = |span: &Span| {
         let (from, to) = (span.start.max(begin), span.end.min(end));
         let touches = is_shown(&span) || from < to;
-        touches.then(|| Span { start: from - begin, end: to - begin, ..*span })
+        touches.then_some(Span { start: from - begin, end: to - begin, ..*span })
     };
     let rows = timeline.rows.iter().map(|row| row.iter().filter_map(cut).collect()).collect();
     Timeline { rows, devices: timeline.devices }
