@@ -3,22 +3,23 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use brigade_devices::{CountingExecutor, DeviceInfo};
+use brigade_devices::CountingExecutor;
 use brigade_pipeline::Placement;
 use brigade_pipeline::plan::{Plan, PlanOptions, RunLength};
+use brigade_pipeline::schedule::Schedule;
 
 use crate::failure::{Failure, Status};
 use crate::settings::Settings;
 
-/// Holds every stage's need against the budget before any device is opened. Where the length of the run is known, the need
+/// Holds every device's need against the budget before any is opened: what its stages need together. Where the length of the run is known, the need
 /// is that of all that it will submit, a smaller last step included.
 ///
 /// # Errors
-/// Lists need and budget of each stage, and a batch or a number of stages that fits.
+/// Lists need and budget of each device, and a batch or a number of stages that fits.
 pub fn check_budget(
     settings: &Settings,
     placement: &Placement,
-    devices: &[DeviceInfo],
+    devices: &[CountingExecutor],
     run: Option<RunLength>,
 ) -> Result<(), Failure> {
     let Some(budget) = settings.memory_budget else { return Ok(()) };
@@ -29,9 +30,11 @@ pub fn check_budget(
         return Ok(());
     }
     let mut message = String::from("the plan does not fit the memory budget:");
-    for (stage, (need, (device, _))) in needs.iter().zip(&placement.stages).enumerate() {
+    for (first, need) in needs.iter().enumerate() {
         let verdict = if *need > budget { "too much" } else { "fits" };
-        let _ = write!(message, " stage {stage} ({device}) needs {} of {}, {verdict};", mib(*need), mib(budget));
+        let stages: Vec<_> = (first..ranges.len()).step_by(needs.len()).map(|stage| stage.to_string()).collect();
+        let (stages, device) = (stages.join(", "), &placement.stages[first].0);
+        let _ = write!(message, " stage {stages} ({device}) needs {} of {}, {verdict};", mib(*need), mib(budget));
     }
     message.push_str(&wanted.advice(&ranges, budget)?);
     Err(Failure::new(Status::Memory, message))
@@ -40,19 +43,22 @@ pub fn check_budget(
 /// A run whose memory is asked for.
 struct Wanted<'a> {
     settings: &'a Settings,
-    devices: &'a [DeviceInfo],
+    devices: &'a [CountingExecutor],
     run: Option<RunLength>,
 }
 
 impl Wanted<'_> {
-    /// Bytes that each stage needs on its device; where there are more stages than devices, these come round again. Tuning
-    /// may choose kernels that want more or less scratch memory than those it begins with.
+    /// Bytes that the stages of each device need on it; where there are more stages than devices are given, these come
+    /// round again. Tuning may choose kernels that want more or less scratch memory than those it begins with.
     fn needs(&self, ranges: &[Range<usize>], batch: usize) -> Result<Vec<u64>, Failure> {
         let Settings { schedule, microbatches, staleness, .. } = *self.settings;
         let options = PlanOptions { schedule, batch, microbatches: microbatches.min(batch), staleness, run: self.run };
-        let counting = self.devices.iter().cloned().map(CountingExecutor::new).cycle().take(ranges.len());
-        let plan = Plan::new(&self.settings.model, ranges, options, &counting.collect::<Vec<_>>())?;
-        Ok(plan.stages.iter().map(|stage| stage.memory.peak).collect())
+        let counting: Vec<_> = self.devices.iter().cloned().cycle().take(ranges.len()).collect();
+        let plan = Plan::new(&self.settings.model, ranges, options, &counting)?;
+        let rows = Schedule::new(schedule, ranges.len());
+        let mut needs = vec![0; rows.devices()];
+        plan.stages.iter().for_each(|stage| needs[rows.device(stage.stage)] += stage.memory.peak);
+        Ok(needs)
     }
 
     /// The largest halved batch that fits these stages, and the fewest further stages that this batch fits.

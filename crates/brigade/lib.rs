@@ -14,7 +14,7 @@ mod source;
 mod trainer;
 mod words;
 
-pub use advice::{RECOMMENDED, staleness_warning};
+pub use advice::{Length, RECOMMENDED, staleness_warning};
 pub use balance::Balance;
 pub use brigade_data::{Kind as DataKind, Spec};
 pub use brigade_devices::{DeviceInfo, Tuning, TuningReport, list};
@@ -25,7 +25,7 @@ pub use brigade_pipeline::{
     LearningRate, Metrics, Optimiser, Pipeline, Placement, Position, Progress, TrainOptions, train,
 };
 pub use budget::check_budget;
-pub use devices::choose;
+pub use devices::{check_shared, choose, choose_interleaved};
 pub use failure::{Failure, Status};
 pub use recovery::{OnNan, Recovery, Remedy, Start, Survived, start_through_losses, train_through_faults};
 pub use room::check_room;

@@ -61,7 +61,7 @@ pub struct Settings {
     pub seed: u64,
     /// Driver threads of each software adapter.
     pub threads: Option<usize>,
-    /// Bytes that a stage may use on its device, where it is limited.
+    /// Bytes that the stages of a device may use on it, where they are limited.
     pub memory_budget: Option<u64>,
     /// How much is tried to find the fastest kernels.
     pub tune: Tuning,
@@ -168,9 +168,7 @@ impl Settings {
     /// # Errors
     /// Where the model has not so many layers.
     pub fn stages_asked(&self) -> Result<Option<usize>, Failure> {
-        let blocks = self.schedule.blocks();
-        let interleaved = (blocks > 1 && !self.devices.is_empty()).then_some(blocks * self.devices.len());
-        let stages = self.stages.or((!self.cuts.is_empty()).then_some(self.cuts.len() + 1)).or(interleaved);
+        let stages = self.stages.or((!self.cuts.is_empty()).then_some(self.cuts.len() + 1));
         stages.map_or(Ok(()), |stages| check_stages(&self.model, stages))?;
         Ok(stages)
     }

@@ -6,7 +6,7 @@ use brigade_devices::{DeviceInfo, Executor, OpenOptions, Selection, StandIn, Tas
 use brigade_kernels::ops::OPERATIONS;
 use brigade_kernels::{Entry, Limits, Precision};
 use brigade_pipeline::model::Sequential;
-use brigade_pipeline::schedule::Kind;
+use brigade_pipeline::schedule::{Kind, Schedule};
 use brigade_pipeline::staleness::StalenessOptions;
 use brigade_pipeline::{
     DataParallel, DataParallelOptions, LayerTimes, Optimiser, Pipeline, PipelineOptions, Placement,
@@ -240,6 +240,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::start`].
     pub fn start_with_report(&self) -> Result<(Pipeline, TuningReport), Failure> {
+        self.check_shared()?;
         let ranges = self.ranges();
         let (executors, report) = self.executors(&ranges, &self.options, &|_, ready| ready())?;
         let stages = ranges.into_iter().zip(executors).collect();
@@ -252,6 +253,7 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::start`].
     pub fn start_alone(&self, stage: usize) -> Result<Pipeline, Failure> {
+        self.check_shared()?;
         let ranges = self.ranges();
         let make = |index, ready: Ready<'_>| if index == stage { ready() } else { Ok(Box::new(StandIn::new()) as _) };
         let (executors, _) = self.executors(&ranges, &self.options, &make)?;
@@ -270,6 +272,16 @@ impl Trainer {
         let share = PipelineOptions { batch: share, microbatches: 1, staleness, ..self.options };
         let (executors, _) = self.executors(&vec![0..self.model.layers.len(); count], &share, &|_, ready| ready())?;
         Ok(DataParallel::start(&self.model, executors, DataParallelOptions { batch, seed, optimiser })?)
+    }
+
+    /// Whether layer-blocks that take turns on a device are on one.
+    fn check_shared(&self) -> Result<(), Failure> {
+        let schedule = Schedule::new(self.options.schedule, self.placement.stages.len());
+        if schedule.kind.blocks() < 2 {
+            Ok(())
+        } else {
+            crate::devices::check_shared(&schedule, &resolve(&self.placement)?)
+        }
     }
 
     fn ranges(&self) -> Vec<Range<usize>> {

@@ -19,6 +19,9 @@ use run_file::{line_of, one_or_many, run_file_message, text_of};
 /// Samples of a step, at most; a slip of the keyboard above it.
 const MOST_SAMPLES: usize = 1 << 20;
 
+/// Microbatches of a step, at most; each of them may want an activation set of its own.
+const MOST_MICROBATCHES: usize = 1 << 16;
+
 /// The words that the run file and the command line share. Absent ones take the defaults of [`Settings`](crate::Settings).
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -117,7 +120,7 @@ pub struct Words {
     /// Driver threads of each software adapter [default: the cores shared among them]
     #[arg(long)]
     pub threads: Option<usize>,
-    /// Most memory that a stage may use on its device, in MiB; adapters do not say how much they have
+    /// Most memory that the stages of a device may use on it, in MiB; adapters do not say how much they have
     #[arg(long, value_name = "MIB")]
     pub memory_budget: Option<f64>,
     /// Tuning of kernels: off, quick (the few that promise most) or full [default: quick]
@@ -240,6 +243,7 @@ impl Words {
         number("memory-budget", self.memory_budget, 1e9)?;
         at_least_one("batch", self.batch)?;
         at_most("batch", self.batch, MOST_SAMPLES)?;
+        at_most("microbatches", self.microbatches, MOST_MICROBATCHES)?;
         number("learning-rate", self.learning_rate, f32::MAX)?;
         number("learning-rate-factor", self.learning_rate_factor, 1.0)?;
         number("momentum", self.momentum, 1.0f32.next_down())?;

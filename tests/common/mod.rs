@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test uses a part of it, and fails by panicking")]
 
 pub(crate) mod command;
+pub(crate) mod definition;
 pub(crate) mod network;
 
 use brigade::{LearningRate, ModelSpec, Optimiser, Pipeline, Schedule, Sequential};
@@ -132,17 +133,39 @@ pub(crate) fn pipeline_of(
 
 /// Trains over the samples and gives weights and momentum, and what was counted.
 pub(crate) fn trained(pipeline: &mut Pipeline, samples: &[Samples]) -> (Vec<NamedTensor>, StretchReport) {
+    let report = train(pipeline, samples, (0, false));
+    (parameters(pipeline), report)
+}
+
+/// As [`trained`]; the last `finish` steps are a stretch of their own, a synchronous one.
+pub(crate) fn trained_with_finish(pipeline: &mut Pipeline, samples: &[Samples], finish: usize) -> Vec<NamedTensor> {
+    let (stale, synchronous) = samples.split_at(samples.len() - finish);
+    for (part, begin) in [(stale, (0, false)), (synchronous, (stale.len(), true))] {
+        if !part.is_empty() {
+            train(pipeline, part, begin);
+        }
+    }
+    parameters(pipeline)
+}
+
+/// Trains over a stretch that begins with the run's step `first_step`.
+fn train(pipeline: &mut Pipeline, samples: &[Samples], (first_step, synchronous): (usize, bool)) -> StretchReport {
+    let count = |samples: &[Samples]| samples.iter().map(|samples| samples.labels.len()).sum();
     let stretch = Stretch {
-        samples: samples.iter().map(|samples| samples.labels.len()).sum(),
-        first_step: 0,
-        first_sample: 0,
+        samples: count(samples),
+        first_step,
+        // Every step before was as large as the first of these.
+        first_sample: (first_step * count(&samples[..1])) as u64,
         learning_rate: LearningRate { initial: 0.05, milestones: vec![12], factor: 0.5 },
-        synchronous: false,
+        synchronous,
         left_out: Default::default(),
     };
-    let report = pipeline.train(&stretch, feed(samples), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
+    pipeline.train(&stretch, feed(samples), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap()
+}
+
+fn parameters(pipeline: &mut Pipeline) -> Vec<NamedTensor> {
     let parameters = pipeline.parameters().unwrap().into_iter();
-    (parameters.map(|tensor| NamedTensor { carried: Default::default(), ..tensor }).collect(), report)
+    parameters.map(|tensor| NamedTensor { carried: Default::default(), ..tensor }).collect()
 }
 
 /// Equal bit for bit, with the first difference named.

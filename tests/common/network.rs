@@ -194,6 +194,14 @@ impl Network {
         self.run(&loss, Pass::Forward, Problem { n: self.samples, input: Shape::vector(classes) }, &tensors);
     }
 
+    /// Gradients that no update has used go.
+    pub(crate) fn clear_gradients(&mut self) {
+        for at in self.parameters.keys().copied().collect::<Vec<_>>() {
+            let zeros = vec![0.0; self.elements(at)];
+            self.write(self.parameters[&at][1], bytemuck(&zeros));
+        }
+    }
+
     /// Plain SGD.
     pub(crate) fn update(&mut self, layers: std::ops::Range<usize>, rate: f32) {
         let sgd = Arc::clone(&self.sgd);

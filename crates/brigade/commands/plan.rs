@@ -8,6 +8,7 @@ use brigade_devices::CountingExecutor;
 use brigade_pipeline::plan::{MemoryPlan, Plan, PlanOptions};
 use brigade_pipeline::schedule::picture::grid;
 use brigade_pipeline::schedule::{Durations, Schedule, simulate};
+use serde::Serialize;
 
 use super::setup;
 use crate::output;
@@ -28,11 +29,15 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Microbatches that a grid shows, at most: more would be no picture.
+const MOST_SHOWN: usize = 4096;
+
 /// Largest buffer where no device is named: that of WebGPU's defaults would split VGG-F's weights.
 const UNNAMED_BUFFER_BYTES: u64 = 1 << 30;
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let settings = Settings::new(args.config.as_deref(), args.words)?;
+    let grid = args.grid.map(|steps| Grid::new(&settings, steps)).transpose()?;
     let (placement, devices) = placement(&settings)?;
     let ranges: Vec<_> = placement.stages.iter().map(|(_, range)| range.clone()).collect();
     let options = PlanOptions {
@@ -43,33 +48,54 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         run: None,
     };
     let plan = Plan::new(&settings.model, &ranges, options, &devices)?;
+    let grid = grid.map(|grid| grid.drawn(&settings, placement.stages.len())).transpose()?;
     if args.json {
-        return output::json(&plan);
+        return output::json(&Document { plan: &plan, grid });
     }
     print(&plan, &placement)?;
-    args.grid.map_or(Ok(()), |steps| print_grid(&settings, placement.stages.len(), steps))
+    grid.map_or(Ok(()), output::line)
 }
 
-fn print_grid(settings: &Settings, stages: usize, steps: usize) -> Result<(), Failure> {
-    let schedule = Schedule::new(settings.schedule, stages);
-    let durations = vec![Durations::whole(1.0, 2.0, 0.0); stages];
-    let capacity = |link| schedule.capacity(link, settings.microbatches);
-    let timeline = simulate(&schedule, &vec![settings.microbatches; steps], &durations, 0.0, capacity)?;
-    output::line(format!("{}{:.1} % idle", grid(&timeline, 1.0), 100.0 * timeline.bubble()))
+/// The plan as one JSON document.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grid: Option<String>,
+}
+
+/// A picture of so many steps.
+struct Grid {
+    steps: usize,
+}
+
+impl Grid {
+    fn new(settings: &Settings, steps: usize) -> Result<Self, Failure> {
+        let most = MOST_SHOWN / settings.microbatches;
+        match steps {
+            0 => Err(Failure::usage("grid: 0 is not possible; at least 1 is")),
+            _ if steps > most => Err(Failure::usage(format!(
+                "grid: {steps} steps of {} microbatches are not possible; at most {MOST_SHOWN} microbatches are",
+                settings.microbatches
+            ))),
+            _ => Ok(Self { steps }),
+        }
+    }
+
+    fn drawn(&self, settings: &Settings, stages: usize) -> Result<String, Failure> {
+        let schedule = Schedule::new(settings.schedule, stages);
+        let durations = vec![Durations::whole(1.0, 2.0, 0.0); stages];
+        let capacity = |link| schedule.capacity(link, settings.microbatches);
+        let timeline = simulate(&schedule, &vec![settings.microbatches; self.steps], &durations, 0.0, capacity)?;
+        Ok(format!("{}{:.1} % idle", grid(&timeline, 1.0), 100.0 * timeline.bubble()))
+    }
 }
 
 /// A plan needs no device: where none is named the stages have none.
 fn placement(settings: &Settings) -> Result<(Placement, Vec<CountingExecutor>), Failure> {
     if settings.devices.is_empty() {
-        let stages = settings.stages_asked()?.unwrap_or(1);
-        let unnamed = vec!["-"; stages];
-        let placement = if settings.cuts.is_empty() {
-            Placement::balanced(&settings.model, &unnamed)?
-        } else {
-            Placement::by_hand(&settings.model, &unnamed, &settings.cuts)?
-        };
-        let devices = vec![CountingExecutor::unnamed(UNNAMED_BUFFER_BYTES); placement.stages.len()];
-        return Ok((placement, devices));
+        return setup::placement_anywhere(settings, UNNAMED_BUFFER_BYTES);
     }
     let (placement, devices) = setup::placement(settings, None)?;
     Ok((placement, devices.into_iter().map(CountingExecutor::new).collect()))

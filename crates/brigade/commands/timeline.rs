@@ -1,12 +1,13 @@
 //! `train --timeline`: the plan and what came of it, one above the other.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
 use brigade::{Failure, Pipeline};
 use brigade_pipeline::schedule::picture::{Panel, svg};
 use brigade_pipeline::schedule::{Action, Durations, Span, Timeline, Verb, simulate};
-use brigade_pipeline::{Record, StageReport};
+use brigade_pipeline::{Record, RunReport, StageReport, Walked};
 
 /// Microbatches that the picture shows: more would not be readable.
 const SHOWN: usize = 16;
@@ -15,23 +16,17 @@ const SHOWN: usize = 16;
 ///
 /// # Errors
 /// Where the file cannot be written.
-pub(super) fn write(
-    path: &Path,
-    reports: &[StageReport],
-    pipeline: &Pipeline,
-    microbatches: usize,
-) -> Result<(), Failure> {
-    let rows = spans(&reports.iter().map(last_stretch).collect::<Vec<_>>());
-    let measured = Timeline { rows, devices: pipeline.schedule().devices() };
-    let steps = measured.rows.first().map_or(0, |row| row.iter().filter(|span| is_update(span)).count());
-    let schedule = pipeline.schedule();
-    let durations: Vec<Durations> = reports.iter().map(StageReport::durations).collect();
-    let capacity = |link| schedule.capacity(link, microbatches);
-    let planned = simulate(&schedule, &vec![microbatches; steps], &durations, 0.0, capacity)?;
+pub(super) fn write(path: &Path, report: &RunReport, pipeline: &Pipeline) -> Result<(), Failure> {
+    let nothing = Walked { schedule: pipeline.schedule(), steps: Vec::new() };
+    let Walked { schedule, steps } = report.walked.as_ref().unwrap_or(&nothing);
+    let rows = spans(&report.stages.iter().map(last_stretch).collect::<Vec<_>>());
+    let measured = Timeline { rows, devices: schedule.devices() };
+    let durations: Vec<Durations> = report.stages.iter().map(StageReport::durations).collect();
+    let capacity = |link| pipeline.schedule().capacity(link, steps.iter().copied().max().unwrap_or(1));
+    let planned = simulate(schedule, steps, &durations, 0.0, capacity)?;
 
-    let first = (steps / 2).saturating_sub(SHOWN / microbatches / 2) * microbatches;
-    let shown = |timeline: &Timeline| part(timeline, first..first + SHOWN.max(microbatches), microbatches);
-    let (planned, measured) = (shown(&planned), shown(&measured));
+    let shown = middle(steps);
+    let (planned, measured) = (part(&planned, steps, &shown), part(&measured, steps, &shown));
     let names: Vec<String> = pipeline.devices().iter().map(|device| device.name.clone()).collect();
     let panels = [
         Panel { title: "planned, with the mean times of this run's actions", timeline: &planned },
@@ -39,6 +34,13 @@ pub(super) fn write(
     ];
     std::fs::write(path, svg(&panels, &names))
         .map_err(|error| Failure::storage(format!("timeline {}: {error}", path.display())))
+}
+
+/// As many steps from the middle of a stretch as have the microbatches that are shown, one at least.
+fn middle(steps: &[usize]) -> Range<usize> {
+    let count = (SHOWN / steps.first().copied().unwrap_or(1).max(1)).max(1);
+    let first = (steps.len() / 2).saturating_sub(count / 2);
+    first..(first + count).min(steps.len())
 }
 
 fn is_update(span: &Span) -> bool {
@@ -59,15 +61,63 @@ fn spans(records: &[&[Record]]) -> Vec<Vec<Span>> {
     records.iter().map(|row| row.iter().map(span).collect()).collect()
 }
 
-/// The actions of some microbatches, from time 0 on.
-fn part(timeline: &Timeline, range: std::ops::Range<usize>, microbatches: usize) -> Timeline {
-    let is_shown = |span: &&Span| {
-        let microbatch = if is_update(span) { span.action.index * microbatches } else { span.action.index };
-        range.contains(&microbatch)
+/// What the devices do from the first action of the `shown` steps to the last, from time 0 on. All that happens meanwhile
+/// is in it, cut off at its edges: of a full pipeline, each stage's row of the same microbatches begins and ends elsewhere.
+fn part(timeline: &Timeline, steps: &[usize], shown: &Range<usize>) -> Timeline {
+    let before = |step: usize| steps[..step].iter().sum::<usize>();
+    let microbatches = before(shown.start)..before(shown.end);
+    let is_shown = |span: &&Span| if is_update(span) { shown } else { &microbatches }.contains(&span.action.index);
+    let inside: Vec<&Span> = timeline.rows.iter().flatten().filter(is_shown).collect();
+    let begin = inside.iter().map(|span| span.start).fold(f64::INFINITY, f64::min);
+    let end = inside.iter().map(|span| span.end).fold(f64::NEG_INFINITY, f64::max);
+    let cut = |span: &Span| {
+        let (from, to) = (span.start.max(begin), span.end.min(end));
+        let touches = is_shown(&span) || from < to;
+        touches.then_some(Span { start: from - begin, end: to - begin, ..*span })
     };
-    let rows: Vec<Vec<Span>> = timeline.rows.iter().map(|row| row.iter().filter(is_shown).copied().collect()).collect();
-    let begin = rows.iter().flatten().map(|span| span.start).fold(f64::INFINITY, f64::min);
-    let moved = |span: Span| Span { start: span.start - begin, end: span.end - begin, ..span };
-    let rows = rows.into_iter().map(|row| row.into_iter().map(moved).collect()).collect();
+    let rows = timeline.rows.iter().map(|row| row.iter().filter_map(cut).collect()).collect();
     Timeline { rows, devices: timeline.devices }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use brigade_pipeline::schedule::{Kind, Schedule};
+
+    use super::*;
+
+    fn planned(kind: Kind, stages: usize, steps: &[usize]) -> Timeline {
+        let schedule = Schedule::new(kind, stages);
+        let durations = vec![Durations::whole(1.0, 1.0, 0.0); stages];
+        simulate(&schedule, steps, &durations, 0.0, |link| schedule.capacity(link, steps[0])).unwrap()
+    }
+
+    #[test]
+    fn the_middle_of_a_full_pipeline_is_as_busy_as_the_run() {
+        for stages in [4, 8] {
+            let steps = [1; 400];
+            let run = planned(Kind::LayerBlockWise, stages, &steps);
+            let shown = part(&run, &steps, &middle(&steps));
+            // Of 400 steps the pipes fill and empty once.
+            assert!(run.bubble() < 0.04 && shown.bubble() < 0.04, "{stages}: {} of {}", shown.bubble(), run.bubble());
+        }
+    }
+
+    #[test]
+    fn a_step_that_flushes_is_shown_with_its_bubble() {
+        let steps = [4; 9];
+        let shown = part(&planned(Kind::OneForwardOneBackward, 4, &steps), &steps, &middle(&steps));
+        assert!((shown.bubble() - 3.0 / 7.0).abs() < 1e-9, "{}", shown.bubble());
+        assert_eq!(shown.rows[0].iter().filter(|span| is_update(span)).count(), 4);
+    }
+
+    #[test]
+    fn short_steps_are_shown_as_short_as_they_are() {
+        let steps = [4, 4, 1];
+        let shown = part(&planned(Kind::GPipe, 2, &steps), &steps, &middle(&steps));
+        let forwards = shown.rows[0].iter().filter(|span| span.action.verb == Verb::Forward);
+        assert_eq!(forwards.count(), 9);
+        assert_eq!(middle(&[]), 0..0);
+        assert!(part(&Timeline { rows: vec![Vec::new()], devices: 1 }, &[], &middle(&[])).rows[0].is_empty());
+    }
 }

@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use brigade::{
-    Data, Failure, Pipeline, Position, Progress, RECOMMENDED, Recovery, Settings, Start, Survived, TrainOptions,
-    TuningReport, Words, check_room, staleness_warning, start_through_losses, train_through_faults,
+    Data, Failure, Length, Pipeline, Position, Progress, RECOMMENDED, Recovery, Settings, Start, Survived,
+    TrainOptions, TuningReport, Words, check_room, staleness_warning, start_through_losses, train_through_faults,
 };
 use brigade_pipeline::plan::RunLength;
 use brigade_pipeline::{Checkpoints, Manifest, NamedTensor, RunReport, Source, Store, Values, write_tensors};
@@ -70,7 +70,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     }
     let (placement, _) = setup::placement(&settings, Some(length(&settings, &data)))?;
     let schedule = brigade_pipeline::schedule::Schedule::new(settings.schedule, placement.stages.len());
-    if let Some(warning) = staleness_warning(&schedule, &settings.staleness, settings.microbatches) {
+    let (microbatches, steps) = (settings.microbatches, last_step(&settings, &data));
+    let run = Length { microbatches, steps, epochs: settings.epochs };
+    if let Some(warning) = staleness_warning(&schedule, &settings.staleness, run) {
         eprintln!("{warning}");
     }
     let trainer = setup::trainer(&settings, placement).record(args.timeline.is_some());
@@ -108,7 +110,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         save(path, &tensors)?;
     }
     if let Some(path) = &args.timeline {
-        timeline::write(path, &report.stages, &pipeline, settings.microbatches)?;
+        timeline::write(path, &report, &pipeline)?;
     }
     let end = end_event(&report, &settings, &pipeline);
     events.write(&end);

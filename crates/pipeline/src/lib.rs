@@ -28,7 +28,7 @@ pub use checkpoint::{Checkpoint, CheckpointError, Manifest, Store, Values, read_
 pub use data_parallel::{DataParallel, DataParallelOptions, DataParallelReport, WorkerReport};
 pub use error::PipelineError;
 pub use link::{Message, Payload, Tag};
-pub use pipeline::{Metrics, Optimiser, Pipeline, PipelineOptions, Stretch, StretchReport};
+pub use pipeline::{Metrics, Optimiser, Pipeline, PipelineOptions, Stretch, StretchReport, Walked};
 pub use placement::{LayerTimes, Placement, PlacementError};
 pub use report::{Record, StageReport, Tally};
 pub use tensors::{Carried, NamedTensor};

@@ -31,7 +31,7 @@ pub(crate) use metrics::check_finite;
 pub use options::{Optimiser, PipelineOptions};
 use root_cause::root_cause;
 use spawn::{WorkerHandle, spawn};
-pub use stretch::{Stretch, StretchReport};
+pub use stretch::{Stretch, StretchReport, Walked};
 
 /// Steps of samples that wait before the first stage.
 const FEED_STEPS: usize = 2;
@@ -65,13 +65,7 @@ impl Pipeline {
         stages: Vec<(Range<usize>, Box<dyn Executor>)>,
         options: PipelineOptions,
     ) -> Result<Self, PipelineError> {
-        let PipelineOptions { batch, microbatches, .. } = options;
-        let schedule = Schedule::new(options.schedule, stages.len());
-        schedule.check()?;
-        if microbatches == 0 || microbatches > batch {
-            return Err(PipelineError::Microbatches { microbatches, batch });
-        }
-        options.staleness.corrections.check(options.staleness.weights, options.optimiser.nesterov)?;
+        let (schedule, microbatches) = (options.checked(stages.len())?, options.microbatches);
         let capacities: Vec<_> = (1..stages.len()).map(|s| schedule.capacity(s - 1, microbatches)).collect();
         let fed = FEED_STEPS * microbatches;
         // Labels wait until the last stage's backward; by then the first stage has run at most `warmup` forwards.
@@ -154,14 +148,15 @@ impl Pipeline {
             synchronous: stretch.synchronous,
             left_out: Arc::clone(&stretch.left_out),
         };
-        let steps = segment.steps.clone();
+        let schedule = if stretch.synchronous { self.schedule.finish() } else { self.schedule };
+        let mut walked = Walked { schedule, steps: segment.steps.clone() };
         self.order(&Order::Train(segment))?;
         let mut steps_done = StepCounter::new(sizes.clone());
         let stop = AtomicBool::new(false);
         let feeder = self.feeder(&stop, &sizes, true);
         let (outcome, fed) = std::thread::scope(|scope| {
             let feeding = scope.spawn(|| feeder.run(batches, stretch.first_sample));
-            let outcome = self.collect(&steps, &mut |metrics| {
+            let outcome = self.collect(&walked, &mut |metrics| {
                 if let Some((step, metrics)) = steps_done.add(metrics) {
                     check_finite(self.last_stage(), stretch.first_step + step, metrics)?;
                     if on_step(stretch.first_step + step, metrics).is_break() {
@@ -174,7 +169,8 @@ impl Pipeline {
             (outcome, feeding.join())
         });
         let stages = self.note(prefer_data_error(outcome, fed))?;
-        Ok(StretchReport { steps: steps_done.step, metrics: steps_done.total, stages })
+        walked.steps.truncate(steps_done.step);
+        Ok(StretchReport { steps: steps_done.step, metrics: steps_done.total, stages, walked })
     }
 
     /// Runs samples forward through all stages, dropout off, and counts losses and right answers.
@@ -190,7 +186,7 @@ impl Pipeline {
         let feeder = self.feeder(&stop, &sizes, false);
         let (outcome, fed) = std::thread::scope(|scope| {
             let feeding = scope.spawn(|| feeder.run(batches, 0));
-            let outcome = self.collect(&[], &mut |metrics| {
+            let outcome = self.collect(&self.nothing(), &mut |metrics| {
                 total.add(metrics);
                 Ok(())
             });
@@ -248,8 +244,13 @@ impl Pipeline {
     /// Where a device is lost.
     pub fn set_parameters(&mut self, tensors: &[NamedTensor]) -> Result<(), PipelineError> {
         self.order(&Order::Write(tensors.to_vec()))?;
-        let outcome = self.collect(&[], &mut |_| Ok(()));
+        let outcome = self.collect(&self.nothing(), &mut |_| Ok(()));
         self.note(outcome).map(|_| ())
+    }
+
+    /// No row is walked.
+    const fn nothing(&self) -> Walked {
+        Walked { schedule: self.schedule, steps: Vec::new() }
     }
 
     /// Gives every worker the same order.
@@ -269,13 +270,13 @@ impl Pipeline {
     /// Listens until every stage is done.
     fn collect(
         &self,
-        steps: &[usize],
+        walked: &Walked,
         on_metrics: &mut dyn FnMut(Metrics) -> Result<(), PipelineError>,
     ) -> Result<Vec<StageReport>, PipelineError> {
         self.watchdog.borrow_mut().start();
         let mut reports: Vec<StageReport> = Vec::with_capacity(self.workers.len());
         while reports.len() < self.workers.len() {
-            match self.next_event(steps) {
+            match self.next_event(walked) {
                 Ok(Event::Metrics { samples, loss_sum, correct }) => {
                     on_metrics(Metrics { samples, loss_sum, correct })?;
                 }
@@ -290,7 +291,7 @@ impl Pipeline {
     }
 
     /// What a worker tells next; where nobody tells anything for too long, the pipeline hangs.
-    fn next_event(&self, steps: &[usize]) -> Result<Event, PipelineError> {
+    fn next_event(&self, walked: &Walked) -> Result<Event, PipelineError> {
         loop {
             let event = self.events.recv_timeout(LOOK);
             let mut watchdog = self.watchdog.borrow_mut();
@@ -298,7 +299,7 @@ impl Pipeline {
                 Ok(Event::At { stage, action, waiting }) => watchdog.note(*stage, *action, *waiting),
                 Ok(_) => watchdog.hear(),
                 Err(RecvTimeoutError::Timeout) => {
-                    watchdog.check(&self.schedule, steps)?;
+                    watchdog.check(&walked.schedule, &walked.steps)?;
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(PipelineError::Ended),

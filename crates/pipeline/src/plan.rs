@@ -141,19 +141,36 @@ pub struct RunLength {
     pub evaluated: usize,
 }
 
+impl PlanOptions {
+    /// As a pipeline is told; what says nothing about memory is as it may be.
+    fn pipeline(&self) -> PipelineOptions {
+        PipelineOptions {
+            schedule: self.schedule,
+            batch: self.batch,
+            microbatches: self.microbatches,
+            seed: 0,
+            optimiser: Optimiser { momentum: 0.0, weight_decay: 0.0, nesterov: false },
+            loss_scale: 1.0,
+            staleness: self.staleness,
+            record: false,
+            link_checksums: false,
+        }
+    }
+}
+
 impl Plan {
     /// Adds up what each stage will need on the device that its executor counts for. The memory is what the device's
     /// ledger holds at the end of such a run to the byte, where kernels are chosen as the executor's selection says.
     ///
     /// # Errors
-    /// Where sizes cannot be indexed, a stage does not fit a buffer, or the weight policy is not possible.
+    /// Where sizes cannot be indexed, a stage does not fit a buffer, or a pipeline would not start with these options.
     pub fn new(
         model: &Sequential,
         ranges: &[Range<usize>],
         options: PlanOptions,
         devices: &[CountingExecutor],
     ) -> Result<Self, PipelineError> {
-        let schedule = Schedule::new(options.schedule, ranges.len());
+        let schedule = options.pipeline().checked(ranges.len())?;
         let costs: Vec<u64> = layer_costs(model)?.iter().map(|cost| cost * options.batch as u64).collect();
         let flops: u64 = costs.iter().sum();
         let planner = Planner { model, schedule, options, costs: &costs, flops };
@@ -222,7 +239,7 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn stage(&self, stage: usize, range: &Range<usize>, device: &CountingExecutor) -> Result<StagePlan, PipelineError> {
-        let options = stage_options(stage, &self.schedule, &self.pipeline(), &loss()?)?;
+        let options = stage_options(stage, &self.schedule, &self.options.pipeline(), &loss()?)?;
         let mut counted = Stage::allocated(self.model, range.clone(), Box::new(device.clone()), &options)?;
         counted.foresee_run(&self.run(&counted))?;
         let layers: Vec<LayerPlan> = range.clone().map(|index| self.layer(index)).collect();
@@ -239,33 +256,23 @@ impl Planner<'_> {
         })
     }
 
-    /// As a pipeline is told; what says nothing about memory is as it may be.
-    fn pipeline(&self) -> PipelineOptions {
-        PipelineOptions {
-            schedule: self.options.schedule,
-            batch: self.options.batch,
-            microbatches: self.options.microbatches,
-            seed: 0,
-            optimiser: Optimiser { momentum: 0.0, weight_decay: 0.0, nesterov: false },
-            loss_scale: 1.0,
-            staleness: self.options.staleness,
-            record: false,
-            link_checksums: false,
-        }
-    }
-
     fn run(&self, stage: &Stage) -> Foreseen {
         let PlanOptions { batch, microbatches, staleness, run, .. } = self.options;
         let finish = staleness.corrections.synchronous_finish.unwrap_or(0);
-        let (epochs, steps, evaluated) = match run {
+        let (plan, epochs, steps, evaluated) = match run {
             Some(RunLength { epochs, training, evaluated }) => {
-                (epochs, step_sizes(training, batch), step_sizes(evaluated, batch))
+                (stage.plan(), epochs, step_sizes(training, batch), step_sizes(evaluated, batch))
             }
-            None => (usize::MAX, vec![batch; stage.steps_of_a_round(microbatches)], vec![batch]),
+            None => {
+                let plan = stage.plan().shortened(stage.sets());
+                let steps = stage.steps_of_a_round(&self.schedule, plan, microbatches);
+                (plan, usize::MAX, vec![batch; steps], vec![batch])
+            }
         };
         let synchronous = finish.min(epochs) > 0;
         Foreseen {
             schedule: self.schedule,
+            plan,
             microbatches,
             epochs: epochs.saturating_sub(finish),
             steps,

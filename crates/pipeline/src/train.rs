@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Batches;
 use crate::checkpoint::{CheckpointError, Manifest, Store, Writer};
 pub use crate::learning_rate::LearningRate;
-use crate::pipeline::{Metrics, Pipeline, Stretch, check_finite};
+use crate::pipeline::{Metrics, Pipeline, Stretch, Walked, check_finite};
 use crate::report::StageReport;
 use crate::{NamedTensor, PipelineError};
 
@@ -52,7 +52,7 @@ pub struct TrainOptions {
     pub learning_rate: LearningRate,
     /// Whether the test split is evaluated after each epoch.
     pub evaluate: bool,
-    /// Epochs at the end that run under `1f1b` whatever the schedule.
+    /// Epochs at the end in which nothing is stale, whatever the schedule.
     pub synchronous_finish: usize,
     /// Steps between checkpoints within an epoch. A schedule that never flushes empties its pipes for each, and is
     /// stopped by the observer at the next of them only: so a run that was stopped and resumed empties them at the very
@@ -155,6 +155,8 @@ pub struct RunReport {
     pub stages: Vec<StageReport>,
     /// Whether the observer ended it early.
     pub stopped: bool,
+    /// What the last stretch of training walked; the records of [`StageReport`] end with it.
+    pub walked: Option<Walked>,
 }
 
 /// A run that ended with an error.
@@ -195,7 +197,7 @@ pub fn train(
 
 impl From<Position> for RunReport {
     fn from(position: Position) -> Self {
-        Self { position, seconds: 0.0, samples: 0, test: None, stages: Vec::new(), stopped: false }
+        Self { position, seconds: 0.0, samples: 0, test: None, stages: Vec::new(), stopped: false, walked: None }
     }
 }
 
@@ -207,6 +209,7 @@ impl RunReport {
         self.samples += later.samples;
         self.test = later.test;
         self.stopped |= later.stopped;
+        self.walked = later.walked.or(self.walked.take());
         absorb(&mut self.stages, later.stages);
     }
 }
@@ -315,6 +318,7 @@ impl Run<'_> {
         self.report.samples += report.metrics.samples;
         self.advance(report.steps, report.metrics.samples);
         absorb(&mut self.report.stages, report.stages);
+        self.report.walked = Some(report.walked);
         Ok(report.metrics)
     }
 

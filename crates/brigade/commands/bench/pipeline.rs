@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use brigade::{
-    Balance, Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Spec, Trainer, Tuning, built_in,
-    check_stages, choose,
+    Balance, Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Schedule, Spec, Trainer, Tuning,
+    built_in, check_stages, choose_interleaved,
 };
-use brigade_pipeline::schedule::simulate;
+use brigade_pipeline::schedule::{Durations, simulate};
 use brigade_pipeline::{Source, StageReport, Stretch};
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Numbers of stages; speed-ups are over the first
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
     stages: Vec<usize>,
-    /// One device, opened once for each stage, or as many as the most stages
+    /// One device, opened once for each stage, or as many as the most stages; with interleaved=V a V-th of that
     #[arg(long, value_delimiter = ',')]
     devices: Vec<String>,
     /// What the cuts even out: flops, or measured, the times of the layers on each device
@@ -105,8 +105,7 @@ struct Run {
 struct Bubble {
     measured: f64,
     simulated: f64,
-    /// Of equal stages whose forward, gradient of the input and gradient of the weights take the same time, where the
-    /// schedule flushes: (P − 1) / (M + P − 1), and with `zero-bubble` (P − 1) / (3M + P − 1).
+    /// Of equal stages, see [`brigade_pipeline::schedule::Schedule::bubble`].
     formula: Option<f64>,
 }
 
@@ -184,15 +183,16 @@ impl Bench {
     fn new(args: &Args, stages: usize) -> Result<Self, Failure> {
         let model = built_in(&args.model)?;
         check_stages(&model, stages)?;
-        let named =
-            if args.devices.len() > 1 { &args.devices[..stages.min(args.devices.len())] } else { &args.devices };
-        let devices = choose(named, Some(stages), false)?;
+        let schedule: Schedule = args.schedule.parse().map_err(|error| Failure::usage(format!("{error}")))?;
+        let rows = brigade_pipeline::schedule::Schedule::new(schedule, stages);
+        rows.check().map_err(|misfit| Failure::usage(misfit.to_string()))?;
+        let named = &args.devices[..rows.devices().min(args.devices.len())];
+        let devices = choose_interleaved(named, Some(stages), schedule.blocks(), false)?;
         let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
         let samples = args.batch.saturating_mul(args.steps);
         let mut spec = Spec::new(DataKind::Synthetic);
         spec.shape = Some(brigade_data::Shape::new(model.input.c, model.input.h, model.input.w)?);
         (spec.classes, spec.train, spec.test) = (Some(model.classes()), Some(samples), Some(args.batch));
-        let schedule = args.schedule.parse().map_err(|error| Failure::usage(format!("{error}")))?;
         let placement = Placement::balanced(&model, &names)?;
         let trainer = Trainer::new(model, placement)
             .schedule(schedule, args.microbatches)
@@ -250,20 +250,15 @@ impl Bench {
         let capacity = |link| schedule.capacity(link, self.microbatches);
         let timeline = simulate(&schedule, &vec![self.microbatches; self.steps], &durations, 0.0, capacity)?;
         let busy: f64 = stages.iter().map(|stage| stage.busy().as_secs_f64()).sum();
-        let measured = 1.0 - busy / (stages.len() as f64 * seconds);
+        let measured = 1.0 - busy / (schedule.devices() as f64 * seconds);
         Ok([measured, timeline.bubble(), timeline.makespan() / seconds])
     }
 
     fn bubble(&self) -> Bubble {
         let schedule = self.pipeline.schedule();
-        let [stages, microbatches] = [schedule.stages, self.microbatches].map(|count| count as f64);
-        let parts = if schedule.kind.splits() { 3.0 } else { 1.0 };
-        let formula = (stages - 1.0) / (parts * microbatches + stages - 1.0);
-        Bubble {
-            measured: self.median_of(0),
-            simulated: self.median_of(1),
-            formula: schedule.kind.flushes().then_some(formula),
-        }
+        // Forward, gradient of the input and gradient of the weights take the same.
+        let formula = schedule.bubble(self.microbatches, &Durations::whole(1.0, 2.0, 0.0));
+        Bubble { measured: self.median_of(0), simulated: self.median_of(1), formula }
     }
 
     fn median_of(&self, place: usize) -> f64 {

@@ -1,6 +1,7 @@
 //! How a pipeline runs.
 
-use crate::schedule::Kind;
+use crate::PipelineError;
+use crate::schedule::{Kind, Schedule};
 use crate::staleness::StalenessOptions;
 
 /// The optimiser, stochastic gradient descent.
@@ -36,4 +37,19 @@ pub struct PipelineOptions {
     pub record: bool,
     /// Whether what passes between stages carries a checksum, and is sent again where it does not arrive as it left.
     pub link_checksums: bool,
+}
+
+impl PipelineOptions {
+    /// The schedule over so many stages, where these options are possible with them: what a pipeline and its plan ask
+    /// before anything else.
+    pub(crate) fn checked(&self, stages: usize) -> Result<Schedule, PipelineError> {
+        let Self { batch, microbatches, staleness, .. } = *self;
+        let schedule = Schedule::new(self.schedule, stages);
+        schedule.check()?;
+        if microbatches == 0 || microbatches > batch {
+            return Err(PipelineError::Microbatches { microbatches, batch });
+        }
+        staleness.corrections.check(staleness.weights, self.optimiser.nesterov)?;
+        Ok(schedule)
+    }
 }

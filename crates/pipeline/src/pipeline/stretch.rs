@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Metrics;
 use crate::report::StageReport;
+use crate::schedule::Schedule;
 use crate::train::LearningRate;
 
 /// A stretch of training: `samples` samples in steps of the batch, the last one smaller where they do not divide.
@@ -18,7 +19,7 @@ pub struct Stretch {
     pub first_sample: u64,
     /// Learning rate by step of the run.
     pub learning_rate: LearningRate,
-    /// Whether the stretch runs under `1f1b` whatever the schedule, so that nothing is stale.
+    /// Whether nothing is to be stale in it: under a schedule that never flushes it runs under `1f1b`, uncorrected.
     pub synchronous: bool,
     /// Steps of the run that end without their update.
     pub left_out: Arc<BTreeSet<usize>>,
@@ -33,4 +34,15 @@ pub struct StretchReport {
     pub metrics: Metrics,
     /// What each stage counted.
     pub stages: Vec<StageReport>,
+    /// Whose rows the stages walked.
+    pub walked: Walked,
+}
+
+/// What decides about the rows of a stretch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Walked {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// Microbatches of each step.
+    pub steps: Vec<usize>,
 }

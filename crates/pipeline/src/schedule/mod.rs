@@ -5,6 +5,7 @@
 //! read the rows that [`Schedule::row`] gives.
 
 mod action;
+mod formula;
 mod interleaved;
 pub mod picture;
 mod simulate;
@@ -176,6 +177,12 @@ impl Schedule {
     /// The schedule `kind` over `stages` stages.
     pub const fn new(kind: Kind, stages: usize) -> Self {
         Self { kind, stages }
+    }
+
+    /// The schedule of a synchronous finish: `1f1b`, for which a schedule that never flushes has the activation sets and
+    /// the room in its links. Where it flushes itself nothing is stale, and it stays as it is.
+    pub const fn finish(&self) -> Self {
+        if self.kind.flushes() { *self } else { Self { kind: Kind::OneForwardOneBackward, stages: self.stages } }
     }
 
     /// Whether the schedule is one for its number of stages.

@@ -248,3 +248,23 @@ fn slack_hides_a_transfer_behind_computing() {
     assert!(time(Kind::LayerBlockWise) < 1.05, "{}", time(Kind::LayerBlockWise));
     assert!(time(Kind::OneForwardOneBackwardAsync) > 1.15, "{}", time(Kind::OneForwardOneBackwardAsync));
 }
+
+/// A finish runs over the stages as they were built: in their activation sets, through their links.
+#[test]
+fn a_finish_fits_what_its_schedule_was_built_with() {
+    for (schedule, microbatches) in every_schedule() {
+        let finish = schedule.finish();
+        assert!(finish.kind.flushes());
+        for stage in 0..schedule.stages {
+            let [wanted, there] = [finish, schedule].map(|s| s.activation_sets(stage, microbatches));
+            assert!(
+                wanted <= there,
+                "{schedule:?} stage {stage}, {microbatches} microbatches: {wanted} of {there} sets"
+            );
+            if stage + 1 < schedule.stages {
+                let [wanted, there] = [finish, schedule].map(|s| s.capacity(stage, microbatches));
+                assert!(wanted <= there, "{schedule:?} link {stage}, {microbatches} microbatches: {wanted} of {there}");
+            }
+        }
+    }
+}

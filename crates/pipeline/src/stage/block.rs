@@ -194,6 +194,12 @@ impl Stage {
         self.submit(Key::PlainUpdate, self.update_scalars(learning_rate, 1.0 / self.loss_scale), &[])
     }
 
+    /// Drops the gradients that no update has used.
+    pub(crate) fn drop_gradients(&mut self) -> Result<(), PipelineError> {
+        let ticket = self.leave_out(None)?;
+        self.wait(ticket).map(drop)
+    }
+
     /// Submits the end of a step whose update is left out.
     pub(crate) fn leave_out(&mut self, keep: Option<usize>) -> Result<Ticket, PipelineError> {
         self.submit(Key::LeaveOut { keep }, self.update_scalars(0.0, 1.0), &[])

@@ -6,13 +6,15 @@ use super::Stage;
 use super::programs::Key;
 use crate::PipelineError;
 use crate::batch::microbatches;
-use crate::schedule::{Action, Kind, Schedule, Verb};
-use crate::staleness::{StagePlan, Versions, WeightCopy};
+use crate::schedule::{Action, Schedule, Verb};
+use crate::staleness::{Course, StagePlan, Versions, WeightCopy};
 
 /// A run, as far as it decides about programs.
 #[derive(Debug, Clone)]
 pub(crate) struct Foreseen {
     pub(crate) schedule: Schedule,
+    /// What the stage does about staleness.
+    pub(crate) plan: StagePlan,
     /// Microbatches of a whole step.
     pub(crate) microbatches: usize,
     /// Epochs under the schedule.
@@ -21,7 +23,7 @@ pub(crate) struct Foreseen {
     pub(crate) steps: Vec<usize>,
     /// Samples of each step of an evaluation.
     pub(crate) evaluated: Vec<usize>,
-    /// Whether epochs that flush come after them.
+    /// Whether epochs of a synchronous finish come after them.
     pub(crate) synchronous: bool,
 }
 
@@ -35,20 +37,18 @@ impl Foreseen {
 
 /// An epoch of a [`Foreseen`] run.
 struct Epoch {
-    schedule: Schedule,
-    plan: StagePlan,
+    course: Course,
     first_step: usize,
-    synchronous: bool,
 }
 
 impl Stage {
     /// Prepares what an epoch, an evaluation and the next epochs submit, in their order.
     pub(crate) fn foresee_run(&mut self, run: &Foreseen) -> Result<(), PipelineError> {
-        let plan = self.plan();
+        let course = Course::new(run.schedule, run.plan, false);
         // Versions of the weights count over epochs, and come round after as many as are kept; the first has none before it.
-        for epoch in 0..run.epochs.min(1 + plan.kept) {
+        for epoch in 0..run.epochs.min(1 + run.plan.kept) {
             let first_step = epoch * run.steps.len();
-            self.foresee_epoch(run, &Epoch { schedule: run.schedule, plan, first_step, synchronous: false })?;
+            self.foresee_epoch(run, &Epoch { course, first_step })?;
             for samples in run.cut(&run.evaluated).into_iter().flatten() {
                 self.foresee(Key::Evaluate { samples })?;
             }
@@ -60,9 +60,8 @@ impl Stage {
     }
 
     fn foresee_synchronous(&mut self, run: &Foreseen) -> Result<(), PipelineError> {
-        let schedule = Schedule::new(Kind::OneForwardOneBackward, run.schedule.stages);
-        let plan = StagePlan::synchronous();
-        self.foresee_epoch(run, &Epoch { schedule, plan, first_step: 0, synchronous: true })
+        let course = Course::new(run.schedule, run.plan, true);
+        self.foresee_epoch(run, &Epoch { course, first_step: 0 })
     }
 
     /// What a replica submits that is updated elsewhere; larger pieces first, so that the smaller share their slots.
@@ -79,10 +78,11 @@ impl Stage {
         Ok(())
     }
 
-    /// Steps of a run that lasts until every activation set has met every version of the weights.
-    pub(crate) fn steps_of_a_round(&self, microbatches: usize) -> usize {
-        let plan = self.plan();
-        let round = self.sets() * plan.kept.max(1) * plan.accumulation;
+    /// Steps of a run with `plan` that lasts until every activation set has met every version of the weights.
+    pub(crate) fn steps_of_a_round(&self, schedule: &Schedule, plan: StagePlan, microbatches: usize) -> usize {
+        // Where every step flushes, sets meet microbatches as before once a step begins with the same set again.
+        let common = if schedule.kind.flushes() { greatest_common_divisor(self.sets(), microbatches) } else { 1 };
+        let round = self.sets() / common * plan.kept.max(1) * plan.accumulation;
         round + 2 * round.div_ceil(microbatches)
     }
 
@@ -90,9 +90,13 @@ impl Stage {
         let steps = run.cut(&run.steps);
         let counts: Vec<usize> = steps.iter().map(Vec::len).collect();
         let samples = steps.concat();
-        let row = epoch.schedule.row(self.index, &counts);
-        let versions = Versions::new(epoch.plan, &row, &counts, epoch.first_step);
+        let Course { schedule, plan, drops_gradients, .. } = epoch.course;
+        let row = schedule.row(self.index, &counts);
+        let versions = Versions::new(plan, &row, &counts, epoch.first_step);
         self.foresee_copies()?;
+        if drops_gradients {
+            self.foresee(Key::LeaveOut { keep: None })?;
+        }
         row.into_iter()
             .filter_map(|action| self.key(action, &samples, &versions, epoch))
             .collect::<Vec<_>>()
@@ -129,11 +133,15 @@ impl Stage {
                 let (set, samples) = microbatch();
                 Key::WeightGradient { set, samples }
             }
-            Verb::Update if epoch.synchronous => Key::PlainUpdate,
-            Verb::Update if epoch.plan.updates_after(epoch.first_step + index) => {
+            Verb::Update if epoch.course.finishes => Key::PlainUpdate,
+            Verb::Update if epoch.course.plan.updates_after(epoch.first_step + index) => {
                 Key::Update { keep: versions.kept_by_update(index) }
             }
             Verb::Update => return None,
         })
     }
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a.max(1) } else { greatest_common_divisor(b, a % b) }
 }

@@ -18,7 +18,8 @@ pub(crate) struct Updates {
     guard: Arc<dyn Operation>,
     /// The optimiser with what the corrections make of it.
     optimiser: Arc<dyn Operation>,
-    /// The optimiser where nothing is stale.
+    /// The optimiser where nothing is stale. Gradients enter the velocity as they do otherwise: a velocity that holds
+    /// discounted ones would else jump where a synchronous finish begins, and steps with it.
     plain: Arc<dyn Operation>,
     /// Predicted weights from weights and velocity.
     predict: Option<Arc<dyn Operation>>,
@@ -48,7 +49,7 @@ impl Updates {
         Ok(Self {
             guard: operation("non_finite", &json!({}))?,
             optimiser: sgd(plan.dampening(momentum), plan.compensated_delay())?,
-            plain: sgd(0.0, 0.0)?,
+            plain: sgd(plan.dampening(momentum), 0.0)?,
             predict: plan.predicted_steps(momentum).map(|steps| extrapolate(steps, true)).transpose()?,
             set_back: plan.set_back().map(set_back).transpose()?,
         })

@@ -18,8 +18,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::{Lane, Stage};
 use crate::link::{Ends, Payload, Tag};
 use crate::report::StageReport;
-use crate::schedule::{Action, Kind, Schedule, Verb};
-use crate::staleness::{StagePlan, Versions, WeightCopy};
+use crate::schedule::{Action, Schedule, Verb};
+use crate::staleness::{Course, Versions, WeightCopy};
 use crate::train::LearningRate;
 use crate::{NamedTensor, PipelineError};
 use incoming::Next;
@@ -49,7 +49,7 @@ pub(crate) struct Segment {
     pub(crate) learning_rate: LearningRate,
     /// Whether every action is recorded with its times.
     pub(crate) record: bool,
-    /// Whether the segment runs under `1f1b` whatever the schedule, so that nothing is stale.
+    /// Whether nothing is to be stale in it, whatever the schedule.
     pub(crate) synchronous: bool,
     /// Steps of the run whose update is left out.
     pub(crate) left_out: Arc<BTreeSet<usize>>,
@@ -197,20 +197,24 @@ impl Worker {
     async fn train(&mut self, segment: &Segment) -> Result<(), PipelineError> {
         self.start(segment.record);
         self.first_step = segment.first_step;
-        let (schedule, plan) = self.course(segment);
+        let course = Course::new(self.schedule, self.stage.plan(), segment.synchronous);
+        let Course { schedule, plan, .. } = course;
         let mut row = schedule.row(self.stage.index, &segment.steps);
         let mut turns = schedule.turns(self.stage.index, &segment.steps);
         let mut done = segment.steps.as_slice();
         let mut versions = Versions::new(plan, &row, done, segment.first_step);
         let before = plan.last_updated_step(segment.first_step);
         self.stage.refresh(segment.learning_rate.at(before) * plan.rate_factor(before))?;
+        if course.drops_gradients {
+            self.stage.drop_gradients()?;
+        }
         let mut position = 0;
         while let Some(&action) = row.get(position) {
             self.tell(Event::At { stage: self.stage.index, action, waiting: false });
             self.make_room(Lane::of(action.verb)).await?;
             match action.verb {
                 Verb::Update => {
-                    if let Some(ticket) = self.update(action, segment, &versions)? {
+                    if let Some(ticket) = self.update(action, segment, course, &versions)? {
                         self.push(action, None, ticket).await?;
                     }
                 }
@@ -243,21 +247,12 @@ impl Worker {
         self.retire_down_to(0).await
     }
 
-    /// The schedule of a segment, and what is done about its staleness.
-    fn course(&self, segment: &Segment) -> (Schedule, StagePlan) {
-        if segment.synchronous {
-            let schedule = Schedule::new(Kind::OneForwardOneBackward, self.schedule.stages);
-            (schedule, StagePlan::synchronous())
-        } else {
-            (self.schedule, self.stage.plan())
-        }
-    }
-
     /// Submits the update at the end of a step, where the step ends with one.
     fn update(
         &mut self,
         action: Action,
         segment: &Segment,
+        course: Course,
         versions: &Versions,
     ) -> Result<Option<Ticket>, PipelineError> {
         let step = segment.first_step + action.index;
@@ -265,16 +260,15 @@ impl Worker {
         let span = tracing::debug_span!("action", stage = self.stage.index, %action);
         let _entered = span.enter();
         let left_out = segment.left_out.contains(&step);
-        if segment.synchronous {
+        if course.finishes {
             let ended = if left_out { self.stage.leave_out(None) } else { self.stage.plain_update(rate) };
             return ended.map(Some);
         }
-        let plan = self.stage.plan();
-        if !plan.updates_after(step) {
+        if !course.plan.updates_after(step) {
             return Ok(None);
         }
         let keep = versions.kept_by_update(action.index);
-        let rate = rate * plan.rate_factor(step);
+        let rate = rate * course.plan.rate_factor(step);
         let ended = if left_out { self.stage.leave_out(keep) } else { self.stage.update(rate, keep) };
         ended.map(Some)
     }

@@ -158,6 +158,12 @@ impl Corrections {
         all.into_iter().flatten().collect()
     }
 
+    /// Whether any of these corrects stale gradients, or the weights that they are taken at, for as long as weights are
+    /// stale. The others change when updates come and how long they are.
+    pub const fn correct_gradients(&self) -> bool {
+        self.discrepancy || self.spike_compensation || self.prediction.is_some()
+    }
+
     /// Whether these go together, with `weights` and with an optimiser that is Nesterov's or not.
     ///
     /// # Errors

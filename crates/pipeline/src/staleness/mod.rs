@@ -5,6 +5,7 @@
 //! The formulas stand in `docs/staleness.md`.
 
 mod correction;
+mod course;
 mod policy;
 mod stability;
 mod stage;
@@ -13,6 +14,7 @@ mod versions;
 use thiserror::Error;
 
 pub use correction::{Correction, Corrections, Prediction};
+pub(crate) use course::Course;
 pub use policy::WeightPolicy;
 pub use stability::{DEEP, stable_rate};
 pub(crate) use stage::StagePlan;

@@ -81,6 +81,16 @@ impl StagePlan {
         }
     }
 
+    /// The same with fewer steps an update, where those are many: which version meets which of `sets` activation sets
+    /// depends on their number modulo the sets alone, once every set meets the newest version between two updates.
+    pub(crate) const fn shortened(self, sets: usize) -> Self {
+        let enough = 2 * sets;
+        if self.accumulation < enough + sets {
+            return self;
+        }
+        Self { accumulation: enough + self.accumulation % sets, ..self }
+    }
+
     /// The policy.
     pub(crate) const fn weights(&self) -> WeightPolicy {
         self.weights

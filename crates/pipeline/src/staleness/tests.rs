@@ -1,6 +1,8 @@
 //! Staleness against the rows, what goes together, and the numbers of the corrections.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::schedule::{Action, Kind, Verb};
 
@@ -140,4 +142,38 @@ fn double_buffered_weights_need_microbatches() {
     let error = StagePlan::new(&double, &schedule, 0, 4).unwrap_err().to_string();
     assert!(error.contains("stage 0") && error.contains("at least 6 microbatches"), "{error}");
     assert_eq!(StagePlan::new(&double, &schedule, 0, 6).unwrap().kept, 1);
+}
+
+/// Every action with its activation set and the copy of the weights that it reads, over `steps` steps.
+fn met(plan: StagePlan, schedule: &Schedule, microbatches: usize, steps: usize) -> BTreeSet<(Verb, usize, WeightCopy)> {
+    let sets = schedule.activation_sets(0, microbatches);
+    let steps = vec![microbatches; steps];
+    let row = schedule.row(0, &steps);
+    let versions = Versions::new(plan, &row, &steps, 0);
+    let copy = |action: &Action| match action.verb {
+        Verb::Forward => Some(versions.forward(action.index)),
+        Verb::Backward => Some(versions.backward(action.index)),
+        _ => None,
+    };
+    row.iter().filter_map(|action| Some((action.verb, action.index % sets, copy(action)?))).collect()
+}
+
+#[test]
+fn fewer_steps_an_update_meet_the_same_versions_in_the_same_sets() {
+    for kind in [Kind::LayerBlockWise, Kind::OneForwardOneBackwardAsync] {
+        for (stages, microbatches) in [(2, 1), (3, 1), (3, 2), (4, 3)] {
+            let schedule = Schedule::new(kind, stages);
+            let sets = schedule.activation_sets(0, microbatches);
+            for weights in [WeightPolicy::Single, WeightPolicy::Stashed, WeightPolicy::DoubleBuffered] {
+                for accumulation in [2 * sets, 3 * sets, 5 * sets + 1, 7 * sets - 1] {
+                    let options = options(weights, &format!("accumulation={accumulation}"));
+                    let plan = StagePlan::new(&options, &schedule, 0, microbatches).unwrap();
+                    let short = plan.shortened(sets);
+                    assert!(short.accumulation < 3 * sets);
+                    let round = |plan: StagePlan| met(plan, &schedule, microbatches, (sets + 2) * plan.accumulation);
+                    assert_eq!(round(short), round(plan), "{schedule:?} {microbatches} {weights} {accumulation}");
+                }
+            }
+        }
+    }
 }

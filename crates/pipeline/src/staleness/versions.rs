@@ -4,7 +4,7 @@ use super::{StagePlan, WeightPolicy};
 use crate::schedule::{Action, Verb};
 
 /// A copy of a stage's weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum WeightCopy {
     /// Those that the optimiser updates.
     Current,
