@@ -54,8 +54,8 @@ fn print_grid(settings: &Settings, stages: usize, steps: usize) -> Result<(), Fa
     let schedule = Schedule::new(settings.schedule, stages);
     let durations = vec![Durations::whole(1.0, 2.0, 0.0); stages];
     let capacity = |link| schedule.capacity(link, settings.microbatches);
-    let timeline = simulate(&schedule, &vec![settings.microbatches; steps], &durations, 0.0, capacity)?;
-    output::line(format!("{}{:.1} % idle", grid(&timeline, 1.0), 100.0 * timeline.bubble()))
+    let simulation = simulate(&schedule, &vec![settings.microbatches; steps], &durations, &[], capacity)?;
+    output::line(format!("{}{:.1} % idle", grid(&simulation.timeline, 1.0), 100.0 * simulation.bubble))
 }
 
 /// A plan needs no device: where none is named the stages have none.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use brigade::{Failure, Pipeline};
 use brigade_pipeline::schedule::picture::{Panel, svg};
 use brigade_pipeline::schedule::{Action, Durations, Span, Timeline, Verb, simulate};
-use brigade_pipeline::{Record, StageReport};
+use brigade_pipeline::{Record, StageReport, transfers};
 
 /// Microbatches that the picture shows: more would not be readable.
 const SHOWN: usize = 16;
@@ -27,7 +27,7 @@ pub(super) fn write(
     let schedule = pipeline.schedule();
     let durations: Vec<Durations> = reports.iter().map(StageReport::durations).collect();
     let capacity = |link| schedule.capacity(link, microbatches);
-    let planned = simulate(&schedule, &vec![microbatches; steps], &durations, 0.0, capacity)?;
+    let planned = simulate(&schedule, &vec![microbatches; steps], &durations, &transfers(reports), capacity)?.timeline;
 
     let first = (steps / 2).saturating_sub(SHOWN / microbatches / 2) * microbatches;
     let shown = |timeline: &Timeline| part(timeline, first..first + SHOWN.max(microbatches), microbatches);

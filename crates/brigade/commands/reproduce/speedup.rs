@@ -231,7 +231,7 @@ impl Round {
     /// submission ends with its copy into staging memory.
     fn predict(&self, steps: usize) -> f64 {
         let rows = Rows::new(SCHEDULES[0], self.durations.len());
-        let timeline = simulate(&rows, &vec![1; steps], &self.durations, 0.0, |link| rows.capacity(link, 1));
+        let timeline = simulate(&rows, &vec![1; steps], &self.durations, &[], |link| rows.capacity(link, 1));
         timeline.map_or(f64::NAN, |timeline| timeline.makespan())
     }
 
