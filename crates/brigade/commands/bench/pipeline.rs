@@ -106,8 +106,10 @@ struct Bubble {
     measured: f64,
     simulated: f64,
     /// By the published formula ([`brigade_pipeline::schedule::Schedule::bubble`]), as if every stage took the mean of the
-    /// measured times; absent where it does not hold.
+    /// measured times; absent where nothing is flushed.
     formula: Option<f64>,
+    /// Whether the formula's conditions hold for these times; else it is the least that the bubble can be.
+    formula_is_exact: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -260,11 +262,12 @@ impl Bench {
     }
 
     fn bubble(&self) -> Bubble {
-        let schedule = self.pipeline.schedule();
+        let (schedule, alike) = (self.pipeline.schedule(), Durations::mean(&self.durations));
         Bubble {
             measured: self.median_of(0),
             simulated: self.median_of(1),
-            formula: schedule.bubble(self.microbatches, &Durations::mean(&self.durations)),
+            formula: schedule.bubble(self.microbatches, &alike),
+            formula_is_exact: schedule.bubble_is_exact(self.microbatches, &alike),
         }
     }
 

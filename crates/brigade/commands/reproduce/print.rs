@@ -41,8 +41,8 @@ fn traffic(report: &Report) -> Result<(), Failure> {
         return line("by formula; nothing was counted (--quick)");
     }
     line("by formula; counted in real runs:")?;
-    let counted = report.traffic.rows.iter().filter_map(|row| Some((row.batch, row.counted?)));
-    counted.into_iter().try_for_each(|(batch, sums)| {
+    let mut counted = report.traffic.rows.iter().filter_map(|row| Some((row.batch, row.counted?)));
+    counted.try_for_each(|(batch, sums)| {
         line(format!("{batch:5}  pipeline {} bytes, shared bus {} bytes", sums.pipeline_bytes, sums.shared_bus_bytes))
     })
 }
