@@ -7,7 +7,7 @@ use brigade_data::{Kind, Sampler, Spec};
 use brigade_kernels::{Random, ops};
 use brigade_pipeline::model::built_in;
 use brigade_pipeline::partition::balanced;
-use brigade_pipeline::schedule::{Durations, Kind as ScheduleKind, Schedule, simulate};
+use brigade_pipeline::schedule::{Durations, Kind as ScheduleKind, Schedule, Transfer, simulate};
 use brigade_pipeline::{Checkpoint, Manifest, NamedTensor, Store};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -23,9 +23,12 @@ fn schedules(criterion: &mut Criterion) {
             bench.iter(|| (0..STAGES).map(|stage| schedule.row(stage, &steps).len()).sum::<usize>());
         });
         let durations = [Durations::whole(1.0, 2.0, 0.1); STAGES];
+        let transfers = [Transfer::alike(0.1); STAGES - 1];
         group.bench_function(format!("simulation of {kind}"), |bench| {
             bench.iter(|| {
-                simulate(&schedule, &steps, &durations, 0.1, |link| schedule.capacity(link, 4)).unwrap().makespan()
+                simulate(&schedule, &steps, &durations, &transfers, |link| schedule.capacity(link, 4))
+                    .unwrap()
+                    .makespan()
             });
         });
     }

@@ -58,6 +58,26 @@ fn the_text_of_a_variant_can_be_read() {
     brigade(&["bench", "kernels", "--devices", "reference", "--filter", "gelu"]).refused(2, &["gelu", "relu/large"]);
 }
 
+/// The published formula stands beside the measured times and is made with them; one stage never waits.
+#[test]
+fn a_bubble_has_its_formula_beside_it() {
+    let flags = ["bench", "pipeline", "--model", "lenet5", "--devices", "reference", "--stages", "1,2", "--json"];
+    let more = ["--batch", "2", "--microbatches", "2", "--steps", "1", "--rounds", "1", "--schedule"];
+    for (schedule, of_two) in [("1f1b", Some(1.0 / 3.0)), ("zero-bubble", None), ("layer-block-wise", None)] {
+        let report = brigade(&[&flags[..], &more[..], &[schedule]].concat()).json();
+        let bubble = |run: usize| report["runs"][run]["bubble"].clone();
+        let formula = bubble(1)["formula"].as_f64();
+        if let Some(of_two) = of_two {
+            assert!((formula.unwrap() - of_two).abs() < 1e-9, "{report}");
+        }
+        assert_eq!(formula.is_some(), schedule != "layer-block-wise", "{report}");
+        if formula.is_some() {
+            assert_eq!((number(&bubble(0)["formula"]), bubble(0)["formula_is_exact"].as_bool()), (0.0, Some(true)));
+            assert!((0.0..1.0).contains(&number(&bubble(1)["simulated"])), "{report}");
+        }
+    }
+}
+
 #[test]
 fn a_step_is_made_of_kernels_waiting_and_little_else() {
     for stages in ["1", "2"] {

@@ -164,5 +164,7 @@ fn ledgers_of_replicas_are_the_plan() {
         assert_eq!(by_purpose(&plan), held(&worker.bytes), "worker {}", worker.worker);
     }
     let host: Vec<_> = report.host.by_purpose().collect();
-    assert_eq!(by_purpose(&MemoryPlan::shared_host(&model).unwrap()), held(&host));
+    let plan = MemoryPlan::shared_host(&model).unwrap();
+    assert_eq!(by_purpose(&plan), held(&host));
+    assert_eq!(plan.peak, report.host.peak_bytes());
 }

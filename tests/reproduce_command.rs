@@ -27,6 +27,24 @@ fn the_published_transfers_come_out() {
     assert_eq!(traffic["rows"].as_array().unwrap().len(), 9);
 }
 
+/// Of several batches the largest is the one that single figures are of, and each has its row.
+#[test]
+fn every_batch_that_is_asked_for_has_a_row() {
+    let report = brigade(&["reproduce", "--quick", "--batch", "5,3", "--json"]).json();
+    let rows = report["traffic"]["rows"].as_array().unwrap();
+    let batches: Vec<u64> = rows.iter().map(|row| row["batch"].as_u64().unwrap()).collect();
+    assert_eq!(batches, [1, 2, 3, 4, 5, 8, 16, 32, 64, 128, 256]);
+    assert_eq!((&report["batch"], &report["traffic"]["batch"]), (&Value::from(5), &Value::from(5)));
+    assert_eq!(report["traffic"]["pipeline_bytes"], rows[4]["pipeline_bytes"]);
+    // What a pipeline moves grows with the batch, what the baseline moves does not.
+    assert_eq!(rows[4]["pipeline_bytes"].as_u64(), rows[0]["pipeline_bytes"].as_u64().map(|bytes| 5 * bytes));
+    assert_eq!(rows[4]["shared_bus_bytes"], rows[0]["shared_bus_bytes"]);
+    let planned = report["memory"]["planned"].as_array().unwrap();
+    assert_eq!(planned.len(), rows.len());
+    assert!(planned.iter().all(|row| row["shared_bus"].as_u64() > row["layer_block_wise"].as_u64()), "{planned:?}");
+    brigade(&["reproduce", "--quick", "--batch", "0"]).refused(2, &["at least one"]);
+}
+
 /// conv2 alone is 41 % of the work: four contiguous blocks cannot be faster than 2.35 times one by it.
 #[test]
 fn the_bound_on_four_stages_comes_out() {

@@ -56,3 +56,58 @@ fn what_cannot_be_is_refused() {
     place.write("out/results.jsonl", b"{\"name\":1}\n");
     study(&place, "").refused(3, &["results.jsonl, line 1"]);
 }
+
+/// A folder without data ends every row with 3: each is recorded, none stops the others, and all are tried again.
+#[test]
+fn a_row_that_fails_is_recorded_and_the_study_goes_on() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("empty")).unwrap();
+    let run = || {
+        let only = "mnist/1/,mnist/4/layer-block-wise/1/single/none/";
+        place.run(&format!(
+            "study convergence --mnist @empty --device reference --jobs 1 --seeds 1 --out @out --only {only} --json"
+        ))
+    };
+    let first = run();
+    assert!(first.error.contains("2 rows, 0 of them done"), "{first:?}");
+    let lines = first.json()["lines"].clone();
+    assert_eq!((&lines[0]["outcomes"][0], &lines[1]["outcomes"][0]), (&Value::from("failed"), &Value::from("failed")));
+    assert!(String::from_utf8(place.read("out/table.md")).unwrap().contains("| failed |"));
+    let results = String::from_utf8(place.read("out/results.jsonl")).unwrap();
+    assert_eq!(results.matches("ended with status 3").count(), 2, "{results}");
+    let again = run();
+    assert!(again.error.contains("2 rows, 0 of them done"), "{again:?}");
+    assert_eq!(again.json()["lines"].as_array().unwrap().len(), 2);
+}
+
+/// `plan` refuses what `train` would refuse, without data and without a device.
+#[test]
+fn every_row_can_be_trained() {
+    let place = Place::new();
+    let list =
+        place.run("study convergence --cifar10 @none --mnist @none --rows all --seeds 1 --list --out @out").done();
+    let commands: Vec<&str> = list.out.lines().filter_map(|line| line.strip_prefix("brigade train ")).collect();
+    assert!(commands.len() > 80, "{}", commands.len());
+    for command in commands {
+        let words: Vec<&str> = command.split(' ').collect();
+        let of = |flag: &str| words.iter().position(|&word| word == flag).map(|at| words[at + 1]);
+        let kept =
+            ["--model", "--stages", "--schedule", "--cuts", "--microbatches", "--weights", "--correction", "--batch"];
+        let flags = kept.into_iter().filter_map(|flag| Some(format!("{flag} {}", of(flag)?))).collect::<Vec<_>>();
+        place.run(&format!("plan {} --json", flags.join(" "))).done();
+    }
+}
+
+/// The table in the documentation is what the command makes of the results beside it.
+#[test]
+fn the_documented_table_is_that_of_the_results() {
+    let place = Place::new();
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    std::fs::create_dir_all(place.path("out")).unwrap();
+    place.write("out/results.jsonl", &std::fs::read(docs.join("convergence/results.jsonl")).unwrap());
+    study(&place, "--report").done();
+    let table = String::from_utf8(place.read("out/table.md")).unwrap();
+    assert!(table.lines().count() > 5, "{table}");
+    assert_eq!(std::fs::read_to_string(docs.join("convergence/table.md")).unwrap(), table);
+    assert!(std::fs::read_to_string(docs.join("convergence.md")).unwrap().contains(&table));
+}

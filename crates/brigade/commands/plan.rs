@@ -87,8 +87,9 @@ impl Grid {
         let schedule = Schedule::new(settings.schedule, stages);
         let durations = vec![Durations::whole(1.0, 2.0, 0.0); stages];
         let capacity = |link| schedule.capacity(link, settings.microbatches);
-        let timeline = simulate(&schedule, &vec![settings.microbatches; self.steps], &durations, 0.0, capacity)?;
-        Ok(format!("{}{:.1} % idle", grid(&timeline, 1.0), 100.0 * timeline.bubble()))
+        let steps = vec![settings.microbatches; self.steps];
+        let simulation = simulate(&schedule, &steps, &durations, &[], capacity)?;
+        Ok(format!("{}{:.1} % idle", grid(&simulation.timeline, 1.0), 100.0 * simulation.bubble))
     }
 }
 

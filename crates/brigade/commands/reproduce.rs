@@ -12,6 +12,7 @@ mod shares;
 mod speedup;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use brigade::{DeviceInfo, Failure, Schedule, Status, choose};
@@ -31,8 +32,11 @@ const MODEL: &str = "vgg-f";
 const WORKERS: usize = 4;
 const CUTS: [&str; WORKERS - 1] = ["pool1", "pool2", "relu3"];
 
-/// Batches of the tables by formula.
+/// Batches of the tables by formula and plan.
 const BATCHES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+/// Batches of which runs are counted unless others are asked for. The largest is that of the published table.
+const COUNTED: [usize; 3] = [1, 8, 32];
 
 /// The flags of `reproduce`.
 #[derive(Debug, clap::Args)]
@@ -40,14 +44,15 @@ pub(crate) struct Args {
     /// One device, opened once for each worker [default: the first GPU, else the first software adapter]
     #[arg(long)]
     device: Option<String>,
-    /// Batch of the counted runs: that of the pipeline, and that of each worker of the baseline
-    #[arg(long, default_value_t = 32)]
-    batch: usize,
+    /// Batches of the counted runs: that of the pipeline, and that of each worker of the baseline; what is told of one batch
+    /// only is told of the largest
+    #[arg(long, value_delimiter = ',', default_values_t = COUNTED)]
+    batch: Vec<usize>,
     /// Only what needs no run: formulas and plans
     #[arg(long)]
     quick: bool,
     /// Rounds of each speed-up's measurement; 0 leaves the speed-ups out
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Writes a page with plots, and the JSON document, to this folder
     #[arg(long)]
@@ -74,7 +79,7 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    if args.batch == 0 {
+    if args.batch.contains(&0) {
         return Err(Failure::usage("reproduce: the batch is at least one"));
     }
     let report = report(args)?;
@@ -87,22 +92,25 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn report(args: &Args) -> Result<Report, Failure> {
     let model = brigade::built_in(MODEL)?;
     let device = if args.quick { None } else { Some(device(args.device.as_deref())?) };
-    let counted = device.as_ref().map(|device| Counted::run(&model, device, args.batch)).transpose()?;
+    let (asked, batch) = (BTreeSet::from_iter(&args.batch), args.batch.iter().copied().max().unwrap_or(1));
+    let batches: Vec<usize> = BTreeSet::from_iter(BATCHES.iter().chain(&args.batch)).into_iter().copied().collect();
+    let counted = device.iter().flat_map(|device| asked.iter().map(move |&&batch| (device, batch)));
+    let counted = counted.map(|(device, batch)| Counted::run(&model, device, batch)).collect::<Result<Vec<_>, _>>()?;
     let unnamed = || CountingExecutor::unnamed(runs::UNNAMED_BUFFER_BYTES);
     let counting = device.clone().map_or_else(unnamed, CountingExecutor::new);
-    let memory = Memory::new(&model, args.batch, &counting, counted.as_ref())?;
     let speedup =
         device.as_ref().filter(|_| args.rounds > 0).map(|device| Speedup::measure(device, args.rounds)).transpose()?;
+    let per_gigabyte = speedup.as_ref().map(|speedup| PerGigabyte::new(speedup, &counting)).transpose()?;
     Ok(Report {
         model: MODEL,
         workers: WORKERS,
         cuts: CUTS,
-        batch: args.batch,
+        batch,
         device: device.map(|device| device.name),
-        traffic: Traffic::new(&model, args.batch, counted.as_ref())?,
-        shares: shares::partitions(&model, args.batch)?,
-        acceleration_per_gigabyte: speedup.as_ref().and_then(|speedup| PerGigabyte::new(speedup, &memory)),
-        memory,
+        traffic: Traffic::new(&model, batch, &batches, &counted)?,
+        memory: Memory::new(&model, batch, &batches, &counting, &counted)?,
+        shares: shares::partitions(&model, batch)?,
+        acceleration_per_gigabyte: per_gigabyte.flatten(),
         speedup,
     })
 }

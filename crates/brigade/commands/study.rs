@@ -14,7 +14,7 @@ use clap::Subcommand;
 
 use crate::output;
 use results::Results;
-use rows::{CIFAR10, GLYPHS, MNIST, Row, Task};
+use rows::{CIFAR10, GLYPHS, MNIST, Row, Rows, Task};
 use runner::Runner;
 
 /// The flags of `study`.
@@ -42,7 +42,10 @@ struct Convergence {
     /// A stand-in of seconds on generated glyphs, to see what the command does
     #[arg(long)]
     quick: bool,
-    /// Only rows whose name contains one of these
+    /// Which rows; with --quick all [default: default]
+    #[arg(long)]
+    rows: Option<Rows>,
+    /// Only rows whose name contains one of these, of all of them where --rows is not given
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Seeds of each row
@@ -104,7 +107,10 @@ fn rows(args: &Convergence) -> Result<Vec<Row>, Failure> {
         ));
     }
     let wanted = |row: &Row| args.only.is_empty() || args.only.iter().any(|part| row.name().contains(part.as_str()));
-    let rows: Vec<Row> = rows::rows(&tasks, args.seeds).into_iter().filter(wanted).collect();
+    // What is asked for by name, or takes seconds, need not be small.
+    let usual = if args.quick || !args.only.is_empty() { Rows::All } else { Rows::Default };
+    let rows: Vec<Row> =
+        rows::rows(&tasks, args.seeds, args.rows.unwrap_or(usual)).into_iter().filter(wanted).collect();
     if rows.is_empty() {
         return Err(Failure::new(Status::Usage, "study convergence: --only leaves no row; --list prints their names"));
     }

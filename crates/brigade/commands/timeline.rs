@@ -7,7 +7,7 @@ use std::time::Instant;
 use brigade::{Failure, Pipeline};
 use brigade_pipeline::schedule::picture::{Panel, svg};
 use brigade_pipeline::schedule::{Action, Durations, Span, Timeline, Verb, simulate};
-use brigade_pipeline::{Record, RunReport, StageReport, Walked};
+use brigade_pipeline::{Record, RunReport, StageReport, Walked, transfers};
 
 /// Microbatches that the picture shows: more would not be readable.
 const SHOWN: usize = 16;
@@ -23,7 +23,7 @@ pub(super) fn write(path: &Path, report: &RunReport, pipeline: &Pipeline) -> Res
     let measured = Timeline { rows, devices: schedule.devices() };
     let durations: Vec<Durations> = report.stages.iter().map(StageReport::durations).collect();
     let capacity = |link| pipeline.schedule().capacity(link, steps.iter().copied().max().unwrap_or(1));
-    let planned = simulate(schedule, steps, &durations, 0.0, capacity)?;
+    let planned = simulate(schedule, steps, &durations, &transfers(&report.stages), capacity)?.timeline;
 
     let shown = middle(steps);
     let (planned, measured) = (part(&planned, steps, &shown), part(&measured, steps, &shown));
@@ -89,7 +89,7 @@ mod tests {
     fn planned(kind: Kind, stages: usize, steps: &[usize]) -> Timeline {
         let schedule = Schedule::new(kind, stages);
         let durations = vec![Durations::whole(1.0, 1.0, 0.0); stages];
-        simulate(&schedule, steps, &durations, 0.0, |link| schedule.capacity(link, steps[0])).unwrap()
+        simulate(&schedule, steps, &durations, &[], |link| schedule.capacity(link, steps[0])).unwrap().timeline
     }
 
     #[test]

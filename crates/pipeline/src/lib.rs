@@ -30,7 +30,7 @@ pub use error::PipelineError;
 pub use link::{Message, Payload, Tag};
 pub use pipeline::{Metrics, Optimiser, Pipeline, PipelineOptions, Stretch, StretchReport, Walked};
 pub use placement::{LayerTimes, Placement, PlacementError};
-pub use report::{Record, StageReport, Tally};
+pub use report::{Record, StageReport, Tally, transfers};
 pub use tensors::{Carried, NamedTensor};
 pub use train::{
     BoxError, Checkpoints, LearningRate, Position, Progress, RunReport, Source, TrainError, TrainOptions, train,

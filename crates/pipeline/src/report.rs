@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use brigade_devices::{Completion, Counts, LapKernel, Purpose};
 
-use crate::schedule::{Action, Durations, Verb};
+use crate::schedule::{Action, Durations, Transfer, Verb};
 
 /// One action as it happened.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +56,11 @@ pub struct StageReport {
     pub weight_gradient: Tally,
     /// Updates.
     pub update: Tally,
+    /// Host copies of activations that came, from the sender's staging memory into the stage's own; on the first stage of
+    /// inputs.
+    pub activations_received: Tally,
+    /// The same of gradients; on the last stage of labels.
+    pub gradients_received: Tally,
     /// Time spent waiting for a neighbour's message with nothing in flight.
     pub waited: Duration,
     /// From the first action to the end of the stage's own last; other stages may go on for longer.
@@ -93,6 +98,8 @@ impl StageReport {
             input_gradient: Tally::default(),
             weight_gradient: Tally::default(),
             update: Tally::default(),
+            activations_received: Tally::default(),
+            gradients_received: Tally::default(),
             waited: Duration::ZERO,
             elapsed: Duration::ZERO,
             activation_bytes: 0,
@@ -111,6 +118,12 @@ impl StageReport {
 
     pub(crate) fn count(&mut self, verb: Verb, time: Duration) {
         self.tally_mut(verb).add(Tally { count: 1, time });
+    }
+
+    pub(crate) fn count_received(&mut self, verb: Verb, time: Duration) {
+        let received =
+            if verb == Verb::Forward { &mut self.activations_received } else { &mut self.gradients_received };
+        received.add(Tally { count: 1, time });
     }
 
     /// The actions of one verb.
@@ -168,6 +181,8 @@ impl StageReport {
         for verb in Verb::ALL {
             self.tally_mut(verb).add(later.tally(verb));
         }
+        self.activations_received.add(later.activations_received);
+        self.gradients_received.add(later.gradients_received);
         self.waited += later.waited;
         self.elapsed += later.elapsed;
         self.activation_bytes += later.activation_bytes;
@@ -184,4 +199,14 @@ impl StageReport {
         }
         self.work += later.work;
     }
+}
+
+/// Mean seconds for which a message occupied each of the links between `stages`, as the simulator takes them: the host copy
+/// between the staging memories of both ends. What a device copies itself is part of its actions.
+pub fn transfers(stages: &[StageReport]) -> Vec<Transfer> {
+    let link = |ends: &[StageReport]| Transfer {
+        activation: ends[1].activations_received.mean_seconds(),
+        gradient: ends[0].gradients_received.mean_seconds(),
+    };
+    stages.windows(2).map(link).collect()
 }

@@ -11,7 +11,7 @@ use brigade::{
     built_in, check_stages, choose_interleaved,
 };
 use brigade_pipeline::schedule::{Durations, simulate};
-use brigade_pipeline::{Source, StageReport, Stretch};
+use brigade_pipeline::{Source, StageReport, Stretch, transfers};
 use serde::Serialize;
 
 use super::statistics::median;
@@ -94,7 +94,7 @@ struct Run {
     bound: f64,
     efficiency: f64,
     /// Fraction of the devices' time in which they do nothing: as measured, and simulated with the measured times of
-    /// the actions; medians over the rounds.
+    /// the actions and of the transfers; medians over the rounds.
     bubble: Bubble,
     /// Time of a round in the simulation over the measured one; median over the rounds.
     predicted: f64,
@@ -105,8 +105,11 @@ struct Run {
 struct Bubble {
     measured: f64,
     simulated: f64,
-    /// Of equal stages, see [`brigade_pipeline::schedule::Schedule::bubble`].
+    /// By the published formula ([`brigade_pipeline::schedule::Schedule::bubble`]), as if every stage took the mean of the
+    /// measured times; absent where nothing is flushed.
     formula: Option<f64>,
+    /// Whether the formula's conditions hold for these times; else it is the least that the bubble can be.
+    formula_is_exact: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -177,6 +180,8 @@ struct Bench {
     microbatches: usize,
     /// Of each round: the bubble as measured and simulated, and the simulated time over the measured one.
     simulations: Vec<[f64; 3]>,
+    /// Of every stage and round.
+    durations: Vec<Durations>,
 }
 
 impl Bench {
@@ -212,6 +217,7 @@ impl Bench {
             steps: args.steps,
             microbatches: args.microbatches,
             simulations: Vec::new(),
+            durations: Vec::new(),
         };
         // The first round prepares every program; it does not count.
         bench.train()?;
@@ -237,6 +243,7 @@ impl Bench {
         let (seconds, stages) = self.train()?;
         self.rates.push(self.samples as f64 / seconds);
         self.simulations.push(self.simulated(seconds, &stages)?);
+        self.durations.extend(stages.iter().map(StageReport::durations));
         for (times, stage) in self.stage_seconds.iter_mut().zip(stages) {
             times.push(stage.busy().as_secs_f64() / stage.forward.count.max(1) as f64);
         }
@@ -248,17 +255,21 @@ impl Bench {
         let schedule = self.pipeline.schedule();
         let durations: Vec<_> = stages.iter().map(StageReport::durations).collect();
         let capacity = |link| schedule.capacity(link, self.microbatches);
-        let timeline = simulate(&schedule, &vec![self.microbatches; self.steps], &durations, 0.0, capacity)?;
+        let steps = vec![self.microbatches; self.steps];
+        let simulation = simulate(&schedule, &steps, &durations, &transfers(stages), capacity)?;
         let busy: f64 = stages.iter().map(|stage| stage.busy().as_secs_f64()).sum();
         let measured = 1.0 - busy / (schedule.devices() as f64 * seconds);
-        Ok([measured, timeline.bubble(), timeline.makespan() / seconds])
+        Ok([measured, simulation.bubble, simulation.makespan() / seconds])
     }
 
     fn bubble(&self) -> Bubble {
-        let schedule = self.pipeline.schedule();
-        // Forward, gradient of the input and gradient of the weights take the same.
-        let formula = schedule.bubble(self.microbatches, &Durations::whole(1.0, 2.0, 0.0));
-        Bubble { measured: self.median_of(0), simulated: self.median_of(1), formula }
+        let (schedule, alike) = (self.pipeline.schedule(), Durations::mean(&self.durations));
+        Bubble {
+            measured: self.median_of(0),
+            simulated: self.median_of(1),
+            formula: schedule.bubble(self.microbatches, &alike),
+            formula_is_exact: schedule.bubble_is_exact(self.microbatches, &alike),
+        }
     }
 
     fn median_of(&self, place: usize) -> f64 {

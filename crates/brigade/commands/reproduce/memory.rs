@@ -8,7 +8,7 @@ use brigade_pipeline::staleness::StalenessOptions;
 use serde::Serialize;
 
 use super::runs::{Bytes, Counted};
-use super::{BATCHES, CUTS, SCHEDULES, WORKERS};
+use super::{CUTS, SCHEDULES, WORKERS};
 
 /// The table of memory.
 #[derive(Debug, Serialize)]
@@ -44,31 +44,51 @@ pub(super) struct PipelineMemory {
     pub(super) saving_on_devices: f64,
 }
 
-/// One batch, planned.
+/// One batch.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     pub(super) batch: usize,
+    /// Planned: what executors without a device counted.
+    #[serde(flatten)]
+    pub(super) totals: Totals,
+    /// By the ledgers of a real run, where there was one.
+    pub(super) counted: Option<Totals>,
+}
+
+/// Bytes of memory in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Totals {
     pub(super) shared_bus: u64,
     pub(super) layer_block_wise: u64,
     pub(super) one_f_one_b_async: u64,
 }
 
 impl Memory {
+    /// Of every one of `batches`; of `batch` first of all.
     pub(super) fn new(
         model: &Sequential,
         batch: usize,
+        batches: &[usize],
         device: &CountingExecutor,
-        counted: Option<&Counted>,
+        counted: &[Counted],
     ) -> Result<Self, Failure> {
-        let planned = BATCHES.iter().map(|&batch| row(model, batch, device)).collect::<Result<_, _>>()?;
-        Ok(Self { batch, counted: counted.map(CountedMemory::of), planned })
+        let run = |batch: usize| counted.iter().find(|counted| counted.batch == batch).map(CountedMemory::of);
+        let row = |&batch: &usize| {
+            let counted = run(batch).as_ref().and_then(Totals::counted);
+            Ok::<_, Failure>(Row { batch, totals: planned(model, batch, device)?, counted })
+        };
+        Ok(Self { batch, counted: run(batch), planned: batches.iter().map(row).collect::<Result<_, _>>()? })
     }
+}
 
-    /// Bytes of the pipeline under `schedule` and of the baseline, by ledger.
-    pub(super) fn totals(&self, schedule: Schedule) -> Option<(u64, u64)> {
-        let counted = self.counted.as_ref()?;
-        let pipeline = counted.pipelines.iter().find(|pipeline| pipeline.schedule == schedule)?;
-        Some((pipeline.ledger.total, counted.shared_bus_total))
+impl Totals {
+    fn counted(counted: &CountedMemory) -> Option<Self> {
+        let of = |schedule| counted.pipelines.iter().find(|of| of.schedule == schedule).map(|of| of.ledger.total);
+        Some(Self {
+            shared_bus: counted.shared_bus_total,
+            layer_block_wise: of(SCHEDULES[0])?,
+            one_f_one_b_async: of(SCHEDULES[1])?,
+        })
     }
 }
 
@@ -95,7 +115,7 @@ impl CountedMemory {
     }
 }
 
-fn row(model: &Sequential, batch: usize, device: &CountingExecutor) -> Result<Row, Failure> {
+fn planned(model: &Sequential, batch: usize, device: &CountingExecutor) -> Result<Totals, Failure> {
     let ranges: Vec<_> =
         Placement::by_hand(model, &["-"; WORKERS], &CUTS)?.stages.into_iter().map(|(_, range)| range).collect();
     let pipeline = |schedule| {
@@ -111,8 +131,7 @@ fn row(model: &Sequential, batch: usize, device: &CountingExecutor) -> Result<Ro
     };
     let replica = MemoryPlan::replica(model, batch, device.clone())?;
     let host = MemoryPlan::shared_host(model)?;
-    Ok(Row {
-        batch,
+    Ok(Totals {
         shared_bus: WORKERS as u64 * replica.total + host.total,
         layer_block_wise: pipeline(SCHEDULES[0])?,
         one_f_one_b_async: pipeline(SCHEDULES[1])?,

@@ -47,14 +47,14 @@ fn traffic(rows: &[Row]) -> Vec<Line> {
 
 fn planned(report: &Report) -> Vec<Line> {
     let rows = &report.memory.planned;
-    let line = |name: &str, bytes: fn(&super::memory::Row) -> u64| Line {
+    let line = |name: &str, bytes: fn(&super::memory::Totals) -> u64| Line {
         name: name.into(),
-        points: rows.iter().map(|row| (row.batch as f64, bytes(row) as f64 / 1e6)).collect(),
+        points: rows.iter().map(|row| (row.batch as f64, bytes(&row.totals) as f64 / 1e6)).collect(),
     };
     vec![
-        line("layer-block-wise", |row| row.layer_block_wise),
-        line("shared bus", |row| row.shared_bus),
-        line("1f1b-async", |row| row.one_f_one_b_async),
+        line("layer-block-wise", |totals| totals.layer_block_wise),
+        line("shared bus", |totals| totals.shared_bus),
+        line("1f1b-async", |totals| totals.one_f_one_b_async),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use brigade::Failure;
 
+use super::memory::Totals;
 use super::speedup::{Figure, OfModel};
 use super::{Report, WORKERS};
 use crate::output::line;
@@ -15,8 +16,8 @@ pub(super) fn tables(report: &Report) -> Result<(), Failure> {
     report.speedup.iter().flat_map(|speedup| &speedup.models).try_for_each(speedup)?;
     match &report.acceleration_per_gigabyte {
         Some(rate) => line(format!(
-            "\nspeed-up per GB: pipeline {:.2} (simulated), shared bus {:.2} at best",
-            rate.pipeline, rate.shared_bus_at_best
+            "\nspeed-up per GB, batch {}: pipeline {:.2} (simulated), shared bus {:.2} at best",
+            rate.batch, rate.pipeline, rate.shared_bus_at_best
         )),
         None => Ok(()),
     }
@@ -36,26 +37,22 @@ fn traffic(report: &Report) -> Result<(), Failure> {
             row.ring_ratio
         ))?;
     }
-    match &report.traffic.counted {
-        Some(counted) => line(format!(
-            "counted at batch {}: pipeline {} bytes, shared bus {} bytes",
-            report.batch, counted.pipeline_bytes, counted.shared_bus_bytes
-        )),
-        None => line("nothing was counted (--quick)"),
+    if report.traffic.counted.is_none() {
+        return line("by formula; nothing was counted (--quick)");
     }
+    line("by formula; counted in real runs:")?;
+    let mut counted = report.traffic.rows.iter().filter_map(|row| Some((row.batch, row.counted?)));
+    counted.try_for_each(|(batch, sums)| {
+        line(format!("{batch:5}  pipeline {} bytes, shared bus {} bytes", sums.pipeline_bytes, sums.shared_bus_bytes))
+    })
 }
 
 fn memory(report: &Report) -> Result<(), Failure> {
-    line("\nMB of memory, planned")?;
+    line("\nMB of memory, planned, and by ledger where a run counted them")?;
     line("batch  shared bus  layer-block-wise  1f1b-async")?;
     for row in &report.memory.planned {
-        line(format!(
-            "{:5}  {:10.1}  {:16.1}  {:10.1}",
-            row.batch,
-            row.shared_bus as f64 / MEGA,
-            row.layer_block_wise as f64 / MEGA,
-            row.one_f_one_b_async as f64 / MEGA
-        ))?;
+        totals(row.batch, &row.totals, "planned")?;
+        row.counted.iter().try_for_each(|counted| totals(row.batch, counted, "by ledger"))?;
     }
     let Some(counted) = &report.memory.counted else { return Ok(()) };
     line(format!(
@@ -75,6 +72,15 @@ fn memory(report: &Report) -> Result<(), Failure> {
     })
 }
 
+fn totals(batch: usize, totals: &Totals, how: &str) -> Result<(), Failure> {
+    line(format!(
+        "{batch:5}  {:10.1}  {:16.1}  {:10.1}  {how}",
+        totals.shared_bus as f64 / MEGA,
+        totals.layer_block_wise as f64 / MEGA,
+        totals.one_f_one_b_async as f64 / MEGA
+    ))
+}
+
 fn shares(report: &Report) -> Result<(), Failure> {
     line("\nshare of the floating-point operations, and the bound on the speed-up by them")?;
     report.shares.iter().try_for_each(|partition| {
@@ -88,9 +94,16 @@ fn speedup(of: &OfModel) -> Result<(), Failure> {
     of.stages.iter().try_for_each(|of| {
         line(format!("  {} stages, simulated: {}", of.stages, figure(&of.simulated)))?;
         let Some(measured) = &of.measured else { return Ok(()) };
-        let error = 100.0 * measured.prediction_error;
-        let figure = figure(&measured.figure);
-        line(format!("  {} stages, measured:  {figure}; the simulator is {error:.1} % off", of.stages))
+        let [replayed, alone] = [measured.prediction_error, measured.prediction_error_from_stages_alone];
+        let next = measured.prediction_error_of_next_round;
+        let next = next.map_or(String::new(), |next| format!(", {:.1} % with those of the round before", 100.0 * next));
+        line(format!(
+            "  {} stages, measured:  {}; the simulator is {:.1} % off with the times of the run{next}, {:.1} % with those of stages alone",
+            of.stages,
+            figure(&measured.figure),
+            100.0 * replayed,
+            100.0 * alone
+        ))
     })
 }
 

@@ -17,8 +17,9 @@ pub(super) const UNNAMED_BUFFER_BYTES: u64 = 1 << 30;
 /// Counting needs no progress in learning, only finite numbers.
 const LEARNING_RATE: f32 = 1e-4;
 
-/// What every run counted.
+/// What every run with one batch counted.
 pub(super) struct Counted {
+    pub(super) batch: usize,
     /// The pipeline under each of [`SCHEDULES`].
     pub(super) pipelines: Vec<(Schedule, Vec<StageReport>)>,
     pub(super) baseline: DataParallelReport,
@@ -56,7 +57,7 @@ impl Counted {
         eprintln!("counting: shared bus, {WORKERS} workers with a batch of {batch} each");
         let mut baseline = trainer.batch(WORKERS * batch).start_replicas()?;
         baseline.train(samples(model, WORKERS * batch), LEARNING_RATE)?;
-        Ok(Self { pipelines, baseline: baseline.report()? })
+        Ok(Self { batch, pipelines, baseline: baseline.report()? })
     }
 
     /// What the stages under layer-block-wise counted.

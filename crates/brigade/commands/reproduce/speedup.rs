@@ -4,16 +4,18 @@
 //! figure is the median over the rounds. Adapters have one driver thread each. The stages' times for the simulation
 //! come from runs of each stage by itself, with neighbours that take no time: it works without a pause, as it would in
 //! the pipeline, and stages beyond the machine's cores do not disturb each other.
+//!
+//! Each speed-up has one basis: a simulated one divides simulated times by simulated times, both made of the devices'
+//! times; a measured one wall time by wall time. So none can exceed its bound.
 
-use std::ops::ControlFlow;
-use std::time::Instant;
+mod round;
 
-use brigade::{DeviceInfo, Failure, LearningRate, Pipeline, Placement, Schedule, Trainer, Tuning, built_in};
-use brigade_pipeline::schedule::{Durations, Schedule as Rows, simulate};
-use brigade_pipeline::{Samples, StageReport, Stretch};
+use brigade::{DeviceInfo, Failure, Placement, Schedule, Trainer, Tuning, built_in};
+use brigade_devices::CountingExecutor;
+use brigade_pipeline::plan::MemoryPlan;
 use serde::Serialize;
 
-use super::memory::Memory;
+use self::round::{Round, Run, together};
 use super::runs::samples;
 use super::{MODEL, SCHEDULES, WORKERS};
 use crate::commands::bench::median;
@@ -41,7 +43,7 @@ pub(super) struct Speedup {
 #[derive(Debug, Serialize)]
 pub(super) struct OfModel {
     pub(super) model: &'static str,
-    batch: usize,
+    pub(super) batch: usize,
     steps: usize,
     /// Of one stage, median over the rounds.
     images_per_second: f64,
@@ -52,6 +54,8 @@ pub(super) struct OfModel {
 #[derive(Debug, Serialize)]
 pub(super) struct OfStages {
     pub(super) stages: usize,
+    /// By the ledgers of the stages that ran by themselves.
+    pub(super) memory_bytes: u64,
     pub(super) simulated: Figure,
     /// Where the machine has a core for each stage.
     pub(super) measured: Option<Measured>,
@@ -61,9 +65,10 @@ pub(super) struct OfStages {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Figure {
     pub(super) speedup: f64,
-    /// Time of one microbatch on one stage over that on the slowest of these.
+    /// What it would be if the slowest of the stages never waited: the time of a step on one stage, of the same basis, over
+    /// the time that the slowest is busy with it.
     pub(super) bound: f64,
-    /// `speedup` / `bound`.
+    /// `speedup` / `bound`, round by round.
     pub(super) efficiency: f64,
 }
 
@@ -76,41 +81,59 @@ pub(super) struct Measured {
     spread: [f64; 2],
     /// Seconds of a round.
     seconds: f64,
-    /// The same by the simulator, from the durations of that round's actions.
+    /// The same by the simulator, from the durations of that round's actions and transfers.
     predicted_seconds: f64,
-    /// |predicted − measured| / measured, the median over the rounds.
+    /// |predicted − measured| / measured, the median over the rounds: whether the simulator replays a run whose times it
+    /// is given.
     pub(super) prediction_error: f64,
+    /// The same where it is given the times of the round before: whether it foresees one. Absent with a single round.
+    pub(super) prediction_error_of_next_round: Option<f64>,
+    /// The same where it is given the times of the stages that ran by themselves: how far what the simulated speed-ups rest
+    /// on is from stages that share a machine's caches and memory.
+    pub(super) prediction_error_from_stages_alone: f64,
 }
 
 impl Speedup {
     pub(super) fn measure(device: &DeviceInfo, rounds: usize) -> Result<Self, Failure> {
         let models = SUBJECTS
             .iter()
-            .map(|&(model, batch, steps)| Bench::new(device, model, batch, steps)?.measure(rounds))
+            .map(|&(model, batch, steps)| Bench::over(device, model, batch, steps, &STAGES)?.measure(rounds))
             .collect::<Result<_, Failure>>()?;
         Ok(Self { schedule: SCHEDULES[0], rounds, threads_each: 1, models })
     }
 }
 
-/// Speed-up per gigabyte (10⁹ bytes) of memory, four workers.
+/// Speed-up per gigabyte (10⁹ bytes) of memory, four workers: all of one configuration, the one whose speed-up was
+/// simulated (its batch, cuts balanced by floating-point operations, layer-block-wise).
 #[derive(Debug, Serialize)]
 pub(super) struct PerGigabyte {
-    /// The pipeline: simulated, over its ledger.
+    /// Of the pipeline, and of each worker of the baseline.
+    pub(super) batch: usize,
+    /// By the ledgers of the stages.
+    pipeline_bytes: u64,
+    /// By plan, which is what ledgers hold to the byte: workers and host.
+    shared_bus_bytes: u64,
+    /// The simulated speed-up over its memory.
     pub(super) pipeline: f64,
-    /// The baseline at best: as many times one device as there are workers, no time for the bus, over its ledger.
+    /// The baseline at best: as many times one device as there are workers, no time for the bus, over its memory.
     pub(super) shared_bus_at_best: f64,
 }
 
 impl PerGigabyte {
-    pub(super) fn new(speedup: &Speedup, memory: &Memory) -> Option<Self> {
-        let (pipeline, baseline) = memory.totals(SCHEDULES[0])?;
-        let model = speedup.models.iter().find(|model| model.model == MODEL)?;
-        let four = model.stages.iter().find(|of| of.stages == WORKERS)?;
+    pub(super) fn new(speedup: &Speedup, counting: &CountingExecutor) -> Result<Option<Self>, Failure> {
+        let Some(of) = speedup.models.iter().find(|of| of.model == MODEL) else { return Ok(None) };
+        let Some(four) = of.stages.iter().find(|of| of.stages == WORKERS) else { return Ok(None) };
+        let model = built_in(MODEL)?;
+        let replica = MemoryPlan::replica(&model, of.batch, counting.clone())?;
+        let shared_bus_bytes = WORKERS as u64 * replica.total + MemoryPlan::shared_host(&model)?.total;
         let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-        Some(Self {
-            pipeline: four.simulated.speedup / gigabytes(pipeline),
-            shared_bus_at_best: WORKERS as f64 / gigabytes(baseline),
-        })
+        Ok(Some(Self {
+            batch: of.batch,
+            pipeline_bytes: four.memory_bytes,
+            shared_bus_bytes,
+            pipeline: four.simulated.speedup / gigabytes(four.memory_bytes),
+            shared_bus_at_best: WORKERS as f64 / gigabytes(shared_bus_bytes),
+        }))
     }
 }
 
@@ -119,15 +142,23 @@ struct Bench {
     name: &'static str,
     batch: usize,
     steps: usize,
+    numbers: Vec<usize>,
     one: Run,
-    /// For each of [`STAGES`], each stage by itself.
+    /// For each of the numbers of stages, each stage by itself.
     alone: Vec<Vec<Run>>,
-    /// The first few of [`STAGES`].
+    /// The first few of these numbers.
     side_by_side: Vec<Run>,
 }
 
 impl Bench {
-    fn new(device: &DeviceInfo, name: &'static str, batch: usize, steps: usize) -> Result<Self, Failure> {
+    /// `numbers` of stages, from the fewest on.
+    fn over(
+        device: &DeviceInfo,
+        name: &'static str,
+        batch: usize,
+        steps: usize,
+        numbers: &[usize],
+    ) -> Result<Self, Failure> {
         let model = built_in(name)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let trainer = |stages: usize| {
@@ -142,13 +173,14 @@ impl Bench {
             let alone = |stage| Run::new(trainer.start_alone(stage)?, fed.clone(), steps / FEWER_ALONE);
             (0..stages).map(alone).collect::<Result<Vec<_>, Failure>>()
         };
-        let measured = STAGES.iter().filter(|&&stages| stages <= cores);
+        let measured = numbers.iter().filter(|&&stages| stages <= cores);
         Ok(Self {
             name,
             batch,
             steps,
+            numbers: numbers.to_vec(),
             one: whole(1)?,
-            alone: STAGES.iter().map(|&stages| each_alone(stages)).collect::<Result<_, _>>()?,
+            alone: numbers.iter().map(|&stages| each_alone(stages)).collect::<Result<_, _>>()?,
             side_by_side: measured.map(|&stages| whole(stages)).collect::<Result<_, _>>()?,
         })
     }
@@ -160,11 +192,15 @@ impl Bench {
             let all = std::iter::once(&mut self.one).chain(alone).chain(&mut self.side_by_side);
             all.into_iter().try_for_each(Run::round)?;
         }
-        let each = STAGES.iter().zip(&self.alone).enumerate();
-        let stages = each.map(|(index, (&stages, alone))| OfStages {
-            stages,
-            simulated: self.simulated(&together(alone)),
-            measured: self.side_by_side.get(index).map(|run| self.measured(run)),
+        let each = self.numbers.iter().zip(&self.alone).enumerate();
+        let stages = each.map(|(index, (&stages, alone))| {
+            let alone = together(alone);
+            OfStages {
+                stages,
+                memory_bytes: alone.last().map_or(0, Round::memory_bytes),
+                simulated: self.simulated(&alone),
+                measured: self.side_by_side.get(index).map(|run| self.measured(run, &alone)),
+            }
         });
         Ok(OfModel {
             model: self.name,
@@ -175,28 +211,38 @@ impl Bench {
         })
     }
 
+    /// Both of the devices' times, by the simulator.
     fn simulated(&self, rounds: &[Round]) -> Figure {
-        self.figure(rounds, median(self.pairs(rounds, |one, round| one.seconds / round.predict(self.steps))))
+        let speedups = self.pairs(rounds, |one, round| one.predict(self.steps) / round.predict(self.steps));
+        let bounds = self.pairs(rounds, |one, round| one.predict(self.steps) / self.busy(round));
+        figure(speedups, bounds)
     }
 
-    fn measured(&self, run: &Run) -> Measured {
+    /// Both of wall time.
+    fn measured(&self, run: &Run, alone: &[Round]) -> Measured {
         let speedups = self.pairs(&run.rounds, |one, round| one.seconds / round.seconds);
-        let error = |round: &Round| (round.predict(self.steps) - round.seconds).abs() / round.seconds;
+        let bounds = self.pairs(&run.rounds, |one, round| one.seconds / self.busy(round));
+        let error = |given: &Round, round: &Round| (given.predict(self.steps) - round.seconds).abs() / round.seconds;
+        let next: Vec<f64> = run.rounds.windows(2).map(|pair| error(&pair[0], &pair[1])).collect();
         Measured {
             spread: [
                 speedups.iter().copied().fold(f64::INFINITY, f64::min),
                 speedups.iter().copied().fold(0.0, f64::max),
             ],
-            figure: self.figure(&run.rounds, median(speedups)),
+            figure: figure(speedups, bounds),
             seconds: median(run.over(|round| round.seconds)),
             predicted_seconds: median(run.over(|round| round.predict(self.steps))),
-            prediction_error: median(run.over(error)),
+            prediction_error: median(run.over(|round| error(round, round))),
+            prediction_error_of_next_round: (!next.is_empty()).then(|| median(next)),
+            prediction_error_from_stages_alone: median(
+                alone.iter().zip(&run.rounds).map(|(alone, round)| error(alone, round)).collect(),
+            ),
         }
     }
 
-    fn figure(&self, rounds: &[Round], speedup: f64) -> Figure {
-        let bound = median(self.pairs(rounds, |one, round| one.slowest() / round.slowest()));
-        Figure { speedup, bound, efficiency: speedup / bound }
+    /// Seconds of a round in which the slowest stage is busy.
+    fn busy(&self, round: &Round) -> f64 {
+        self.steps as f64 * round.slowest()
     }
 
     /// What each of `rounds` gives beside the same round of one stage.
@@ -205,81 +251,11 @@ impl Bench {
     }
 }
 
-/// The rounds of stages that ran by themselves, stage s in run s, as rounds of all of them.
-fn together(alone: &[Run]) -> Vec<Round> {
-    let rounds = alone.iter().map(|run| run.rounds.len()).min().unwrap_or(0);
-    let of_stages = |round: usize| alone.iter().enumerate().map(move |(stage, run)| run.rounds[round].durations[stage]);
-    let seconds = |round: usize| alone.iter().map(|run| run.rounds[round].seconds).sum();
-    (0..rounds).map(|round| Round { seconds: seconds(round), durations: of_stages(round).collect() }).collect()
+/// Medians over the rounds; the efficiency is that of each round by itself.
+fn figure(speedups: Vec<f64>, bounds: Vec<f64>) -> Figure {
+    let efficiency = median(speedups.iter().zip(&bounds).map(|(speedup, bound)| speedup / bound).collect());
+    Figure { speedup: median(speedups), bound: median(bounds), efficiency }
 }
 
-/// One pipeline, being measured.
-struct Run {
-    pipeline: Pipeline,
-    batches: Vec<Samples>,
-    rounds: Vec<Round>,
-}
-
-/// What one round gave.
-struct Round {
-    seconds: f64,
-    durations: Vec<Durations>,
-}
-
-impl Round {
-    /// Seconds of `steps` steps under layer-block-wise with these durations. Transfers are part of the actions: a
-    /// submission ends with its copy into staging memory.
-    fn predict(&self, steps: usize) -> f64 {
-        let rows = Rows::new(SCHEDULES[0], self.durations.len());
-        let timeline = simulate(&rows, &vec![1; steps], &self.durations, 0.0, |link| rows.capacity(link, 1));
-        timeline.map_or(f64::NAN, |timeline| timeline.makespan())
-    }
-
-    /// Seconds of one step on the slowest stage.
-    fn slowest(&self) -> f64 {
-        self.durations.iter().map(|times| times.forward + times.backward + times.update).fold(0.0, f64::max)
-    }
-}
-
-impl Run {
-    fn new(pipeline: Pipeline, samples: Samples, steps: usize) -> Result<Self, Failure> {
-        let warm_up = steps.min(2 * pipeline.ranges().len() + 2);
-        let mut run = Self { pipeline, batches: vec![samples; steps], rounds: Vec::new() };
-        // The first steps prepare every program; they do not count.
-        run.train(warm_up)?;
-        Ok(run)
-    }
-
-    fn round(&mut self) -> Result<(), Failure> {
-        let started = Instant::now();
-        let stages = self.train(self.batches.len())?;
-        self.rounds.push(Round {
-            seconds: started.elapsed().as_secs_f64(),
-            durations: stages.iter().map(durations).collect(),
-        });
-        Ok(())
-    }
-
-    fn train(&mut self, steps: usize) -> Result<Vec<StageReport>, Failure> {
-        let fed: Vec<_> = self.batches[..steps].to_vec();
-        let stretch = Stretch {
-            samples: fed.iter().map(|samples| samples.labels.len()).sum(),
-            first_step: 0,
-            first_sample: 0,
-            learning_rate: LearningRate::constant(1e-4),
-            synchronous: false,
-            left_out: Default::default(),
-        };
-        let batches = Box::new(fed.into_iter().map(Ok));
-        Ok(self.pipeline.train(&stretch, batches, &mut |_, _| ControlFlow::Continue(()))?.stages)
-    }
-
-    fn over(&self, figure: impl Fn(&Round) -> f64) -> Vec<f64> {
-        self.rounds.iter().map(figure).collect()
-    }
-}
-
-fn durations(stage: &StageReport) -> Durations {
-    let [forward, backward, update] = [stage.forward, stage.backward, stage.update].map(|tally| tally.mean_seconds());
-    Durations::whole(forward, backward, update)
-}
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use brigade_pipeline::StageReport;
 use serde::Serialize;
 
 use super::runs::Counted;
-use super::{BATCHES, CUTS, WORKERS};
+use super::{CUTS, WORKERS};
 
 const FLOAT: u64 = 4;
 
@@ -23,7 +23,7 @@ pub(super) struct Traffic {
     pub(super) counted: Option<Sums>,
     /// What the pipeline's sum is made of, counted.
     pub(super) counted_parts: Option<Parts>,
-    /// Every batch, by formula.
+    /// Every batch by formula, and counted where there was a run.
     pub(super) rows: Vec<Row>,
 }
 
@@ -58,12 +58,21 @@ pub(super) struct Row {
     pub(super) ratio: f64,
     /// Ring over pipeline.
     pub(super) ring_ratio: f64,
+    /// The two sums of a real run.
+    pub(super) counted: Option<Sums>,
 }
 
 impl Traffic {
-    pub(super) fn new(model: &Sequential, batch: usize, counted: Option<&Counted>) -> Result<Self, Failure> {
-        let here = row(model, batch)?;
-        let parts = counted.map(|counted| Parts::of(counted.stages()));
+    /// Of every one of `batches`; of `batch` first of all.
+    pub(super) fn new(
+        model: &Sequential,
+        batch: usize,
+        batches: &[usize],
+        counted: &[Counted],
+    ) -> Result<Self, Failure> {
+        let run = |batch: usize| counted.iter().find(|counted| counted.batch == batch);
+        let row = |batch: usize| Ok::<_, Failure>(Row { counted: run(batch).map(Sums::counted), ..row(model, batch)? });
+        let here = row(batch)?;
         Ok(Self {
             batch,
             pipeline_bytes: here.pipeline_bytes,
@@ -72,13 +81,20 @@ impl Traffic {
             ring_bytes: here.ring_bytes,
             ring_ratio: here.ring_ratio,
             formula: Sums { pipeline_bytes: here.pipeline_bytes, shared_bus_bytes: here.shared_bus_bytes },
-            counted: counted.zip(parts).map(|(counted, parts)| Sums {
-                pipeline_bytes: parts.activations + parts.gradients + parts.input + parts.output,
-                shared_bus_bytes: counted.baseline.workers.iter().map(|w| w.gradient_bytes + w.weight_bytes).sum(),
-            }),
-            counted_parts: parts,
-            rows: BATCHES.iter().map(|&batch| row(model, batch)).collect::<Result<_, _>>()?,
+            counted: here.counted,
+            counted_parts: run(batch).map(|counted| Parts::of(counted.stages())),
+            rows: batches.iter().map(|&batch| row(batch)).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl Sums {
+    fn counted(counted: &Counted) -> Self {
+        let parts = Parts::of(counted.stages());
+        Self {
+            pipeline_bytes: parts.activations + parts.gradients + parts.input + parts.output,
+            shared_bus_bytes: counted.baseline.workers.iter().map(|w| w.gradient_bytes + w.weight_bytes).sum(),
+        }
     }
 }
 
@@ -105,7 +121,7 @@ fn row(model: &Sequential, batch: usize) -> Result<Row, Failure> {
     let (shared_bus_bytes, ring_bytes) = (2 * workers * parameters, 2 * (workers - 1) * parameters);
     let over = |bytes: u64| hundredths(bytes as f64 / pipeline_bytes as f64);
     let (ratio, ring_ratio) = (over(shared_bus_bytes), over(ring_bytes));
-    Ok(Row { batch, pipeline_bytes, shared_bus_bytes, ring_bytes, ratio, ring_ratio })
+    Ok(Row { batch, pipeline_bytes, shared_bus_bytes, ring_bytes, ratio, ring_ratio, counted: None })
 }
 
 fn hundredths(ratio: f64) -> f64 {

@@ -18,6 +18,19 @@ pub(super) enum Outcome {
     Trained,
     /// The loss was no longer finite.
     Diverged,
+    /// Something else ended the run. It is tried again when the study goes on.
+    Failed,
+}
+
+impl Outcome {
+    /// In tables.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Trained => "trained",
+            Self::Diverged => "diverged",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// The end of an epoch.
@@ -43,6 +56,9 @@ pub(super) struct Trained {
     /// In order; those before it diverged.
     pub(super) epochs: Vec<Epoch>,
     pub(super) seconds: f64,
+    /// What a run that failed said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
 }
 
 impl Trained {
@@ -75,38 +91,59 @@ impl Results {
                 Failure::new(Status::Data, message)
             })
         });
-        Ok(Self { all: all.collect::<Result<_, _>>()?, path })
+        let all: Vec<Trained> = all.collect::<Result<_, _>>()?;
+        let mut results = Self { all: Vec::new(), path };
+        all.into_iter().for_each(|trained| results.put(trained));
+        Ok(results)
+    }
+
+    /// What was tried again stands for what failed before.
+    fn put(&mut self, trained: Trained) {
+        self.all.retain(|known| known.name != trained.name || known.outcome != Outcome::Failed);
+        self.all.push(trained);
     }
 
     pub(super) fn all(&self) -> &[Trained] {
         &self.all
     }
 
+    /// Whether a row has a result that stays.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.all.iter().any(|trained| trained.name == name)
+        self.all.iter().any(|trained| trained.name == name && trained.outcome != Outcome::Failed)
     }
 
-    /// Adds what `row` wrote to `events`.
-    pub(super) fn add(&mut self, row: &Row, outcome: Outcome, events: &Path) -> Result<(), Failure> {
-        let text = std::fs::read_to_string(events).map_err(|error| storage(events, &error))?;
+    /// Adds what `row` wrote to `events`, and what it said where it failed.
+    pub(super) fn add(
+        &mut self,
+        row: &Row,
+        outcome: Outcome,
+        events: &Path,
+        error: Option<String>,
+    ) -> Result<(), Failure> {
+        let text = match std::fs::read_to_string(events) {
+            // A run may fail before it has anything to tell.
+            Err(missing) if missing.kind() == std::io::ErrorKind::NotFound && error.is_some() => String::new(),
+            text => text.map_err(|error| storage(events, &error))?,
+        };
         let (epochs, seconds) = epochs(&text);
         let (name, case, task) = (row.name(), row.case(), row.task.name.to_owned());
-        let trained = Trained { name, case, task, stages: row.stages, outcome, epochs, seconds };
+        let trained = Trained { name, case, task, stages: row.stages, outcome, epochs, seconds, error };
         let line = serde_json::to_string(&trained);
         let line = line.map_err(|error| Failure::new(Status::Internal, format!("JSON: {error}")))?;
         let file = OpenOptions::new().create(true).append(true).open(&self.path);
         let written = file.and_then(|mut file: File| writeln!(file, "{line}"));
         written.map_err(|error| storage(&self.path, &error))?;
-        self.all.push(trained);
+        self.put(trained);
         Ok(())
     }
 
     /// The newest result in a few words.
     pub(super) fn last_words(&self) -> String {
         let Some(last) = self.all.last() else { return String::new() };
-        match last.accuracy() {
-            Some(accuracy) => format!("{:.2} % in {:.0} s", 100.0 * accuracy, last.seconds),
-            None => format!("diverged after {} epochs", last.epochs.len()),
+        match (last.accuracy(), &last.error) {
+            (Some(accuracy), _) => format!("{:.2} % in {:.0} s", 100.0 * accuracy, last.seconds),
+            (None, Some(error)) => format!("failed: {error}"),
+            (None, None) => format!("diverged after {} epochs", last.epochs.len()),
         }
     }
 }

@@ -1,5 +1,20 @@
 //! The rows of the study: what is trained, as plain data.
 
+use brigade::Schedule as Kind;
+use brigade_pipeline::schedule::Schedule;
+use brigade_pipeline::staleness::{Corrections, StalenessOptions, worst_staleness};
+
+/// Which rows are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Rows {
+    /// One stage, and at the most stages of a data set the uncorrected and the best combination
+    Essential,
+    /// These, the same at four stages, and with the first seed every combination at the most stages of MNIST
+    Default,
+    /// Every combination at every number of stages
+    All,
+}
+
 /// A data set, the network that learns it, and how. The rates of a data set are the same for all of its rows.
 #[derive(Debug)]
 pub(super) struct Task {
@@ -17,6 +32,14 @@ pub(super) struct Task {
     pub(super) cuts: &'static [(usize, &'static str)],
     /// Other words of the task's `train` commands.
     pub(super) words: &'static [&'static str],
+    /// Whether a row takes minutes on one core, not the better part of an hour: then it is no matter to run many.
+    pub(super) quick: bool,
+}
+
+impl Task {
+    fn most_stages(&self) -> usize {
+        self.cuts.iter().map(|(stages, _)| *stages).max().unwrap_or(1)
+    }
 }
 
 /// What the learning rate is multiplied with when it decays.
@@ -34,9 +57,10 @@ pub(super) static CIFAR10: Task = Task {
     weight_decay: "0.0005",
     cuts: &[(1, ""), (2, "pool2"), (4, "pool1,pool2,relu6"), (8, "relu1,pool1,relu3,pool2,relu5,relu6,relu7")],
     words: &["--resize", "32", "32", "--channels", "3"],
+    quick: false,
 };
 
-/// LeNet has four layers with weights, hence no row with eight stages.
+/// LeNet has four layers with weights, hence no row with eight stages: four of them would have nothing to learn.
 pub(super) static MNIST: Task = Task {
     name: "mnist",
     model: "lenet5",
@@ -48,6 +72,7 @@ pub(super) static MNIST: Task = Task {
     weight_decay: "0.0005",
     cuts: &[(1, ""), (2, "pool2"), (4, "pool1,pool2,relu1")],
     words: &[],
+    quick: true,
 };
 
 /// A stand-in of seconds, that needs no files: it shows what the command does and says nothing of convergence.
@@ -62,6 +87,7 @@ pub(super) static GLYPHS: Task = Task {
     weight_decay: "0",
     cuts: &[(1, ""), (2, "pool2")],
     words: &["--train-samples", "160", "--test-samples", "80"],
+    quick: true,
 };
 
 /// A schedule with what is done about its staleness.
@@ -83,6 +109,15 @@ impl Combination {
     ) -> Self {
         Self { schedule, microbatches, weights, corrections }
     }
+
+    /// Whether it is possible over so many stages: the slack is that of as many links as there are, and an update has as
+    /// many microbatches as the weight policy needs.
+    fn fits(&self, stages: usize) -> bool {
+        let (Ok(kind), Ok(weights)) = (self.schedule.parse::<Kind>(), self.weights.parse()) else { return false };
+        let Ok(corrections) = Corrections::parse(self.corrections.split(',')) else { return false };
+        let (schedule, options) = (Schedule::new(kind, stages), StalenessOptions { weights, corrections });
+        schedule.check().is_ok() && worst_staleness(&schedule, &options, self.microbatches).is_some()
+    }
 }
 
 /// The published schedule with nothing done about its staleness.
@@ -93,8 +128,9 @@ static BEST_AT_4: Combination = Combination::new("1f1b-async", 4, "single", "mom
 /// The same at eight stages.
 static BEST_AT_8: Combination = Combination::new("1f1b-async", 8, "single", "momentum-prediction");
 
-/// What lies between the two, one thing changed at a time, and what others have proposed.
-static OTHERS: [Combination; 12] = [
+/// What lies between the two, one thing changed at a time, and what others have proposed. Those that do not fit a number of
+/// stages are no rows there.
+static OTHERS: [Combination; 19] = [
     Combination::new("1f1b-async", 4, "single", "momentum-prediction,synchronous-finish=1"),
     Combination::new("1f1b-async", 8, "single", "momentum-prediction,synchronous-finish=1"),
     Combination::new("1f1b-async", 1, "single", "none"),
@@ -107,6 +143,16 @@ static OTHERS: [Combination; 12] = [
     Combination::new("layer-block-wise", 1, "single", "rate-per-stage"),
     Combination::new("layer-block-wise", 1, "single", "look-ahead"),
     Combination::new("1f1b-async", 4, "double-buffered", "none"),
+    Combination::new("1f1b-async", 8, "double-buffered", "none"),
+    // One slow link in the middle, all others fast.
+    Combination::new("mixed=0,1,0", 1, "single", "none"),
+    Combination::new("mixed=0,0,0,1,0,0,0", 1, "single", "none"),
+    Combination::new("layer-block-wise", 1, "single", "discrepancy"),
+    Combination::new("layer-block-wise", 1, "single", "accumulation=4"),
+    // PipeMare as published: both of its techniques (Yang et al. 2021).
+    Combination::new("layer-block-wise", 1, "single", "rate-per-stage,discrepancy"),
+    // What Kosson et al. 2021 found best: a prediction and the compensation of spikes together.
+    Combination::new("layer-block-wise", 1, "single", "linear-prediction,spike-compensation"),
 ];
 
 /// One training run.
@@ -119,8 +165,19 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// The smallest of the sets that it is in.
+    fn set(&self) -> Rows {
+        let most = self.stages == self.task.most_stages();
+        match self.is_asked() {
+            true if most || self.stages == 1 => Rows::Essential,
+            true => Rows::Default,
+            false if self.task.quick && most && self.seed == 1 => Rows::Default,
+            false => Rows::All,
+        }
+    }
+
     /// Whether the question of the study hangs on it: does the best combination at many stages keep up with one stage?
-    fn is_essential(&self) -> bool {
+    fn is_asked(&self) -> bool {
         let asked: &[&Combination] = match self.stages {
             1 | 4 => &[&UNCORRECTED, &BEST_AT_4],
             8 => &[&UNCORRECTED, &BEST_AT_8],
@@ -164,12 +221,13 @@ impl Row {
     }
 }
 
-/// The rows of `tasks`, what says most first: one stage, the uncorrected and the best at the most stages, seed by seed;
-/// then everything else.
-pub(super) fn rows(tasks: &[&'static Task], seeds: u64) -> Vec<Row> {
-    let all: Vec<Row> = tasks.iter().flat_map(|&task| (1..=seeds).flat_map(move |seed| of_seed(task, seed))).collect();
-    let (first, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(Row::is_essential);
-    first.into_iter().chain(rest).collect()
+/// The rows of `tasks` that `wanted` asks for, what says most first: the essential ones, then those that the default adds,
+/// then all others; within each seed by seed.
+pub(super) fn rows(tasks: &[&'static Task], seeds: u64, wanted: Rows) -> Vec<Row> {
+    let all = tasks.iter().flat_map(|&task| (1..=seeds).flat_map(move |seed| of_seed(task, seed)));
+    let mut rows: Vec<Row> = all.filter(|row| row.set() as usize <= wanted as usize).collect();
+    rows.sort_by_key(|row| row.set() as usize);
+    rows
 }
 
 /// One stage once, then each combination at each number of stages.
@@ -177,7 +235,9 @@ fn of_seed(task: &'static Task, seed: u64) -> impl Iterator<Item = Row> {
     let row = move |stages, combination| Row { task, stages, combination, seed };
     let several = task.cuts.iter().map(|&(stages, _)| stages).filter(|&stages| stages > 1);
     let combinations = || [&UNCORRECTED, &BEST_AT_4, &BEST_AT_8].into_iter().chain(&OTHERS);
-    let several = several.flat_map(move |stages| combinations().map(move |combination| row(stages, combination)));
+    let several = several.flat_map(move |stages| {
+        combinations().filter(move |of| of.fits(stages)).map(move |combination| row(stages, combination))
+    });
     std::iter::once(row(1, &UNCORRECTED)).chain(several)
 }
 
@@ -189,7 +249,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_cuts_fit_the_stages() {
-        let rows = rows(&[&CIFAR10, &MNIST, &GLYPHS], 3);
+        let rows = rows(&[&CIFAR10, &MNIST, &GLYPHS], 3, Rows::All);
         let names: HashSet<_> = rows.iter().map(Row::name).collect();
         assert_eq!(names.len(), rows.len());
         for task in [&CIFAR10, &MNIST, &GLYPHS] {
@@ -204,7 +264,34 @@ mod tests {
 
     #[test]
     fn one_stage_is_trained_once_for_a_seed() {
-        let rows = rows(&[&CIFAR10], 3);
+        let rows = rows(&[&CIFAR10], 3, Rows::All);
         assert_eq!(rows.iter().filter(|row| row.stages == 1).count(), 3);
+    }
+
+    #[test]
+    fn each_set_holds_the_smaller_ones_and_the_default_is_small() {
+        let names = |wanted| rows(&[&CIFAR10, &MNIST], 3, wanted).iter().map(Row::name).collect::<Vec<_>>();
+        let [essential, default, all] = [Rows::Essential, Rows::Default, Rows::All].map(names);
+        assert!(default.starts_with(&essential) && all.starts_with(&default));
+        // Of each seed: one stage and two combinations at the most stages of both data sets, two more at four for CIFAR-10.
+        assert_eq!((essential.len(), default.iter().filter(|name| name.starts_with("cifar10")).count()), (18, 15));
+        assert!(all.len() > 4 * default.len(), "{} {}", default.len(), all.len());
+    }
+
+    #[test]
+    fn what_does_not_fit_a_number_of_stages_is_no_row_there() {
+        let rows = rows(&[&CIFAR10], 1, Rows::All);
+        let microbatches = |stages: usize| -> Vec<usize> {
+            let policy = |row: &&Row| row.stages == stages && row.combination.weights == "double-buffered";
+            rows.iter().filter(policy).map(|row| row.combination.microbatches).collect()
+        };
+        // P − 1 microbatches under way at the first stage must fit one update.
+        assert_eq!((microbatches(4), microbatches(8)), (vec![4, 8], vec![8]));
+        let mixed = |stages: usize| {
+            let mixed = |row: &&Row| row.stages == stages && row.combination.schedule.starts_with("mixed");
+            rows.iter().filter(mixed).map(|row| row.combination.schedule).collect::<Vec<_>>()
+        };
+        assert_eq!((mixed(2), mixed(4), mixed(8)), (vec![], vec!["mixed=0,1,0"], vec!["mixed=0,0,0,1,0,0,0"]));
+        assert!(OTHERS.iter().all(|of| [2, 4, 8].into_iter().any(|stages| of.fits(stages))), "a row of nothing");
     }
 }

@@ -133,12 +133,15 @@ fn collect(running: &mut Vec<Running<'_>>, results: &mut Results) -> Result<(), 
         let status = of.child.try_wait().map_err(|error| storage(&of.log, &error))?;
         let Some(status) = status else { continue };
         let of = running.swap_remove(index);
-        let outcome = match status.code() {
-            Some(0) => Outcome::Trained,
-            Some(code) if code == Status::Numerics as i32 => Outcome::Diverged,
-            _ => return Err(of.failure(status.code())),
+        let is = |status: Status| move |code: i32| code == status as i32;
+        let (outcome, error) = match status.code() {
+            Some(0) => (Outcome::Trained, None),
+            Some(code) if is(Status::Numerics)(code) => (Outcome::Diverged, None),
+            // A signal to all that belongs to the study reaches its rows before the study has looked.
+            Some(code) if is(Status::Interrupted)(code) || is(Status::Terminated)(code) => return Ok(()),
+            code => (Outcome::Failed, Some(of.last_words(code))),
         };
-        results.add(of.row, outcome, &of.events)?;
+        results.add(of.row, outcome, &of.events, error)?;
         eprintln!("{}: {}", of.row.name(), results.last_words());
         // What they held is in the results; that they stay where they cannot be removed harms nothing.
         let _ = std::fs::remove_file(&of.events);
@@ -148,11 +151,12 @@ fn collect(running: &mut Vec<Running<'_>>, results: &mut Results) -> Result<(), 
 }
 
 impl Running<'_> {
-    fn failure(&self, code: Option<i32>) -> Failure {
+    /// How a row that failed ended.
+    fn last_words(&self, code: Option<i32>) -> String {
         let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let last = said.lines().last().unwrap_or("nothing").to_owned();
+        let last = said.lines().last().unwrap_or("nothing");
         let ended = code.map_or("by a signal".to_owned(), |code| format!("with status {code}"));
-        Failure::new(Status::Internal, format!("study: {} ended {ended}, and said: {last}", self.row.name()))
+        format!("ended {ended}, and said: {last}")
     }
 
     /// A row that is not to go on. It starts anew another time.

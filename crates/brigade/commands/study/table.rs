@@ -6,14 +6,16 @@ use std::path::Path;
 use brigade::Failure;
 use serde::Serialize;
 
-use super::results::Trained;
+use super::results::{Outcome, Trained};
 
 /// A line of the table: a case over its seeds.
 #[derive(Debug, Serialize)]
 struct Line {
     case: String,
-    /// Test accuracy after the last epoch, in percent, seed by seed; none where the run diverged.
+    /// Test accuracy after the last epoch, in percent, seed by seed; none where the run diverged or failed.
     accuracies: Vec<Option<f64>>,
+    /// How each seed ended.
+    outcomes: Vec<Outcome>,
     mean: Option<f64>,
     /// Most minus least.
     spread: Option<f64>,
@@ -52,7 +54,8 @@ impl Table {
             "| data / stages / schedule / microbatches / weights / corrections | test accuracy, % | mean | spread | to one stage | test loss |\n|---|---|---|---|---|---|\n",
         );
         for line in &self.lines {
-            let seeds: Vec<_> = line.accuracies.iter().map(|one| figure(*one, 2, "diverged")).collect();
+            let seeds = line.accuracies.iter().zip(&line.outcomes);
+            let seeds: Vec<_> = seeds.map(|(one, outcome)| figure(*one, 2, outcome.name())).collect();
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
@@ -88,6 +91,7 @@ fn line(case: &Trained, results: &[Trained]) -> Line {
         test_loss: finished.is_some().then(|| mean(&losses)),
         mean: mean_here,
         accuracies,
+        outcomes: seeds.iter().map(|one| one.outcome).collect(),
     }
 }
 
@@ -109,7 +113,7 @@ fn spread(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::{Epoch, Outcome};
+    use super::super::results::Epoch;
     use super::*;
 
     fn trained(case: &str, stages: usize, seed: u64, accuracy: f64, outcome: Outcome) -> Trained {
@@ -122,6 +126,7 @@ mod tests {
             outcome,
             epochs: vec![epoch],
             seconds: 1.0,
+            error: None,
         }
     }
 
@@ -132,6 +137,7 @@ mod tests {
             trained("cifar10/1", 1, 2, 0.72, Outcome::Trained),
             trained("cifar10/4/a", 4, 2, 0.715, Outcome::Trained),
             trained("cifar10/8/b", 8, 1, 0.10, Outcome::Diverged),
+            trained("cifar10/8/b", 8, 2, 0.10, Outcome::Failed),
         ];
         let table = Table::new(&results);
         let [alone, four, eight] = &table.lines[..] else { unreachable!("three cases") };
@@ -139,6 +145,6 @@ mod tests {
         // Only seed 2 was trained with four stages, so seed 1 of one stage does not count.
         assert!((four.difference.unwrap() + 0.5).abs() < 1e-9);
         assert_eq!((eight.mean, eight.difference), (None, None));
-        assert!(table.markdown().contains("| cifar10/8/b | diverged | – |"));
+        assert!(table.markdown().contains("| cifar10/8/b | diverged · failed | – |"));
     }
 }

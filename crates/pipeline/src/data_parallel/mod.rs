@@ -8,6 +8,7 @@
 //! The gradient is the mean over the samples of all workers, as one device would compute it over the whole batch, up
 //! to the order in which it is summed.
 
+mod host;
 mod server;
 mod worker;
 
@@ -23,12 +24,11 @@ use crate::feeder::panic_message;
 use crate::link::{Message, Sender};
 use crate::model::{Layer, Sequential};
 use crate::pipeline::{check_finite, loss};
-use crate::stage::exchange::pieces;
 use crate::stage::{Stage, StageOptions, Updates};
 use crate::staleness::StagePlan;
 use crate::{Metrics, NamedTensor, Optimiser, PipelineError, Samples};
 
-use server::{Server, host_ledger};
+use server::Server;
 use worker::{Ends, Told, Worker};
 
 /// Pieces that a worker has under way to the host: one being copied to it, one being added up there.
@@ -65,7 +65,7 @@ pub struct WorkerReport {
 pub struct DataParallelReport {
     /// The workers.
     pub workers: Vec<WorkerReport>,
-    /// What the host holds: weights, momentum, and the sum of one piece of gradients.
+    /// What the host holds, counted where it was allocated: weights, momentum, and the sum of one piece of gradients.
     pub host: Ledger,
 }
 
@@ -217,11 +217,11 @@ pub(crate) fn foreseen(
     Ok(stage.executor().ledger().clone())
 }
 
-/// The ledger of the host that replicas of `model` share.
+/// What the ledger of the host that replicas of `model` share will hold.
 pub(crate) fn foreseen_host(model: &Sequential) -> Result<Ledger, PipelineError> {
     let named = model.layers.iter().flat_map(Layer::named_parameters);
     let sizes: Result<Vec<usize>, _> = named.map(|(_, parameter)| parameter.elements()).collect();
-    Ok(host_ledger(&pieces(&sizes?)))
+    Ok(server::planned(&sizes?))
 }
 
 /// What a replica is built with besides the whole model.

@@ -10,6 +10,7 @@ mod interleaved;
 pub mod picture;
 mod simulate;
 mod slack;
+mod timeline;
 
 use std::fmt;
 use std::ops::Range;
@@ -20,8 +21,9 @@ use thiserror::Error;
 
 pub use action::{Action, Verb};
 pub use interleaved::Blocks;
-pub use simulate::{Deadlock, Durations, Span, Timeline, simulate};
+pub use simulate::{Deadlock, Simulation, simulate};
 pub use slack::Slack;
+pub use timeline::{Durations, Span, Timeline, Transfer};
 
 /// The members of the family, by their names on the command line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -247,7 +249,10 @@ impl Schedule {
     }
 
     /// Messages that a link's channel must hold in each direction, for the link after `stage`, so that no schedule
-    /// of the family deadlocks and a sender never waits for a receiver that is on time.
+    /// of the family deadlocks: as many as the warm-ups of its ends differ by, and one at least.
+    ///
+    /// A sender that is faster than its receiver may have to wait for room: under `gpipe`, where both ends warm up alike,
+    /// after a message or two. A step does not take longer for it, since the slower end sets its time.
     pub fn capacity(&self, stage: usize, microbatches: usize) -> usize {
         if let Kind::Interleaved(_) = self.kind {
             // A sender waits for what is under way between it and the end no more than for its own turn.
@@ -375,5 +380,7 @@ fn put_off(warmup: usize, lag: usize, microbatches: Range<usize>, row: &mut Vec<
     row.extend(weights.map(Action::weight_gradient));
 }
 
+#[cfg(test)]
+mod simulate_tests;
 #[cfg(test)]
 mod tests;

@@ -157,7 +157,9 @@ mod tests {
     fn planned(kind: Kind, stages: usize, microbatches: usize) -> Timeline {
         let schedule = Schedule::new(kind, stages);
         let durations = vec![Durations::whole(1.0, 2.0, 0.0); stages];
-        simulate(&schedule, &[microbatches], &durations, 0.0, |link| schedule.capacity(link, microbatches)).unwrap()
+        simulate(&schedule, &[microbatches], &durations, &[], |link| schedule.capacity(link, microbatches))
+            .unwrap()
+            .timeline
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use brigade_devices::{Completion, DeviceError, Executor, ProgramId, Slice, Ticket};
 use brigade_kernels::{Operation, Scalars, Tensor};
@@ -59,6 +59,7 @@ pub(crate) struct Stage {
     plan: StagePlan,
     /// Whether the slots of older versions hold what they should.
     versions_known: bool,
+    copied_in: Duration,
 }
 
 impl Stage {
@@ -108,6 +109,7 @@ impl Stage {
             loss_scale: options.loss_scale,
             plan: options.plan,
             versions_known: false,
+            copied_in: Duration::ZERO,
         })
     }
 
@@ -140,6 +142,11 @@ impl Stage {
     pub(crate) fn output_bytes(&self, samples: usize) -> u64 {
         let (_, output) = self.block.edges();
         (size_of::<f32>() * samples * output) as u64
+    }
+
+    /// Time of the host copy into the upload slot of the last submission: what a message takes to cross.
+    pub(crate) fn copied_in(&self) -> Duration {
+        self.copied_in
     }
 
     /// What is done about staleness.
@@ -285,11 +292,12 @@ impl Stage {
             None => self.prepare(key)?,
         };
         let mut upload = self.executor.upload(program)?;
-        let mut offset = 0;
+        let (mut offset, started) = (0, Instant::now());
         for part in parts {
             upload.write(offset, part);
             offset += part.len();
         }
+        self.copied_in = started.elapsed();
         self.executor.submit(program, Some(upload))
     }
 

@@ -285,14 +285,16 @@ impl Worker {
         let span = tracing::debug_span!("action", stage, %action, microbatch, bytes = bytes.len());
         let _entered = span.enter();
         self.count_ends(action.verb, tag, bytes.len());
-        match action.verb {
+        let ticket = match action.verb {
             Verb::Forward => self.stage.forward(tag, bytes, weights),
             Verb::InputGradient => {
                 self.begun.push_back(*tag);
                 self.stage.input_gradient(tag, bytes)
             }
             Verb::Backward | Verb::WeightGradient | Verb::Update => self.stage.backward(tag, bytes, weights),
-        }
+        }?;
+        self.report.count_received(action.verb, self.stage.copied_in());
+        Ok(ticket)
     }
 
     /// The rest of the oldest backward that has been begun.
