@@ -9,9 +9,13 @@
 mod direct;
 mod direct_weight;
 mod naive;
+mod pad;
 mod phase;
 mod plan;
+mod pointwise;
+mod pointwise_weight;
 mod reference;
+mod sum_bias;
 mod tiles;
 mod weight;
 mod winograd;
@@ -328,8 +332,9 @@ impl Operation for Conv2d {
         let requires = Requirements { subgroup_min: 8, software: true, ..Requirements::PORTABLE };
         let correlates = matches!(pass, Pass::Forward | Pass::BackwardInput);
         let broadcast = correlates.then_some(Variant { name: "broadcast", pass, requires });
+        let pointwise = pointwise::Pointwise::variants(self, pass);
         let winograd = winograd::Winograd::variants(self, pass);
-        let software = direct::Direct::variants(self, pass).chain(winograd).chain(broadcast);
+        let software = pointwise.chain(direct::Direct::variants(self, pass)).chain(winograd).chain(broadcast);
         software.chain(gemm::variants(pass)).chain(everywhere).collect()
     }
 
@@ -392,14 +397,22 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
 }
 
 fn generate(random: &mut Random) -> Case {
-    // Most networks neither step nor dilate, and most filters are of 3 × 3; some variants are for these alone.
+    // Most networks neither step nor dilate, and most filters are of 3 × 3 or 1 × 1; some variants are for these alone.
     let common = random.chance(0.25);
-    let most_stride = if common || random.chance(0.4) { 1 } else { 4 };
+    let pointwise = !common && random.chance(0.2);
+    let most_stride = if common || pointwise || random.chance(0.4) { 1 } else { 4 };
     let most_dilation = if common || random.chance(0.5) { 1 } else { 3 };
     let mut axis = |kernel_most: usize, input_most: usize| {
-        let kernel = if common { 3 } else { random.integer(1, kernel_most) };
+        let kernel = if common {
+            3
+        } else if pointwise {
+            1
+        } else {
+            random.integer(1, kernel_most)
+        };
         let stride = random.integer(1, most_stride);
-        let [padding, dilation] = [random.integer(0, 4), random.integer(1, most_dilation)];
+        let most_padding = if pointwise { 0 } else { 4 };
+        let [padding, dilation] = [random.integer(0, most_padding), random.integer(1, most_dilation)];
         let least = (dilation * (kernel - 1) + 1).saturating_sub(2 * padding).max(1);
         (kernel, stride, padding, dilation, random.integer(least, least + input_most))
     };
