@@ -4,8 +4,8 @@
 // the same for all.
 //
 // Definitions: OUT_CHANNELS, ROWS, COLUMNS (a multiple of 4) as above; TAPS_H rows and TAPS_W columns of the filter at
-// once; STRIDE_H, STRIDE_W; LANES, 0 where each lane loads all weights itself; ROW_LOOP, whether
-// the filter has more rows than TAPS_H; ALIGNED, whether results are written as whole vectors.
+// once; STRIDE_H, STRIDE_W, DILATION_H, DILATION_W; LANES, 0 where each lane loads all weights itself; ROW_LOOP, whether
+// the filter has more rows than TAPS_H; ALIGNED, ACCUMULATE and STEP_W, see put.wgsl.
 
 {% set BLOCK_TAPS = TAPS_H * TAPS_W %}
 {% set BLOCK_WEIGHTS = OUT_CHANNELS * BLOCK_TAPS %}
@@ -13,9 +13,9 @@
 {% set SHARE = LANES if LANES else 1 %}
 {% set SHARES = (BLOCK_WEIGHTS + 4 * SHARE - 1) // (4 * SHARE) %}
 {# Vectors of neighbouring pixels that the taps of a row of results need. #}
-{% set VECTORS = ((COLUMNS - 1) * STRIDE_W + TAPS_W + 3) // 4 %}
-{# Rows of pixels that they need. #}
-{% set WINDOW = (ROWS - 1) * STRIDE_H + TAPS_H %}
+{% set VECTORS = ((COLUMNS - 1) * STRIDE_W + (TAPS_W - 1) * DILATION_W + 4) // 4 %}
+{# Rows of pixels that they need, and some between where stride or dilation leave rows out: compilers drop those. #}
+{% set WINDOW = (ROWS - 1) * STRIDE_H + (TAPS_H - 1) * DILATION_H + 1 %}
 {% set COMPONENTS = "xyzw" %}
 
 @group(0) @binding(15) var<storage, read_write> packed_weights: array<f32>;
@@ -93,7 +93,7 @@ fn {{ entry }}(
     var at = (sample * channels * area) + row * {{ STRIDE_H }}u * line + column * {{ STRIDE_W }}u / 4u;
     var block = group.z * channels * row_blocks * {{ SHARE * SHARES }}u{% if LANES %} + subgroup_lane % {{ LANES }}u{% endif %};
     {% if ROW_LOOP %}
-    let next_rows = {{ TAPS_H }}u * line;
+    let next_rows = {{ TAPS_H * DILATION_H }}u * line;
     let next_channel = area - row_blocks * next_rows;
     var rows_left = row_blocks;
     {% endif %}
@@ -104,12 +104,9 @@ fn {{ entry }}(
     // costs software adapters a blend for each result and turn.
     for (var i = channels * row_blocks; i > 0u; i--) {
         {% for row in range(WINDOW) %}
-        {# Where the stride is longer than the filter's rows, some rows between are not read. #}
-        {% if row % STRIDE_H < TAPS_H or row >= (ROWS - 1) * STRIDE_H %}
         {% for v in range(VECTORS) %}
         let x_{{ row }}_{{ v }} = padded[at{% if row %} + line_{{ row }}{% endif %}{% if v %} + {{ v }}u{% endif %}];
         {% endfor %}
-        {% endif %}
         {% endfor %}
         {% for j in range(SHARES) %}
         let weights_{{ j }} = packed[block{% if j %} + {{ j * SHARE }}u{% endif %}];
@@ -120,7 +117,7 @@ fn {{ entry }}(
         {% endfor %}
         {% for r in range(ROWS) %}{% for p in range(COLUMNS) %}
         y_{{ k }}_{{ r }}_{{ p }} = y_{{ k }}_{{ r }}_{{ p }}
-            {%- for h in range(TAPS_H) %}{% for s in range(TAPS_W) %} + w_{{ k }}_{{ h * TAPS_W + s }} * {{ pixel(r * STRIDE_H + h, p * STRIDE_W + s) }}{% endfor %}{% endfor %};
+            {%- for h in range(TAPS_H) %}{% for s in range(TAPS_W) %} + w_{{ k }}_{{ h * TAPS_W + s }} * {{ pixel(r * STRIDE_H + h * DILATION_H, p * STRIDE_W + s * DILATION_W) }}{% endfor %}{% endfor %};
         {% endfor %}{% endfor %}
         {% endfor %}
         block += {{ SHARE * SHARES }}u;
@@ -145,10 +142,11 @@ fn {{ entry }}(
         let plane = sample * params.result_channels + params.result_first + channel + {{ k }}u;
         {% for r in range(ROWS) %}
         if row + {{ r }}u < params.grid_h {
-            let at = params.result_skip + (plane * params.result_h + row + {{ r }}u) * params.result_w + column;
+            let y = params.first_h + (row + {{ r }}u) * params.step_h;
+            let at = params.result_skip + (plane * params.result_h + y) * params.result_w + params.first_w + column * {{ STEP_W }}u;
             {% for p in range(0, COLUMNS, 4) %}
             if left > {{ p }}u {
-                put_vector(at + {{ p }}u, left - {{ p }}u, bias + vec4(y_{{ k }}_{{ r }}_{{ p }}, y_{{ k }}_{{ r }}_{{ p + 1 }}, y_{{ k }}_{{ r }}_{{ p + 2 }}, y_{{ k }}_{{ r }}_{{ p + 3 }}));
+                put_vector(at + {{ p * STEP_W }}u, left - {{ p }}u, bias + vec4(y_{{ k }}_{{ r }}_{{ p }}, y_{{ k }}_{{ r }}_{{ p + 1 }}, y_{{ k }}_{{ r }}_{{ p + 2 }}, y_{{ k }}_{{ r }}_{{ p + 3 }}));
             }
             {% endfor %}
         }

@@ -12,8 +12,8 @@
 {% set SHARE = LANES if LANES else 1 %}
 {% set SHARES = OUT_CHANNELS * CHANNEL_VECTORS // SHARE %}
 {# Neighbouring pixels that the taps of a row of positions need, in vectors, and rows of them. #}
-{% set VECTORS = ((COLUMNS - 1) * STRIDE_W + TAPS_W + 3) // 4 %}
-{% set WINDOW = (ROWS - 1) * STRIDE_H + TAPS_H %}
+{% set VECTORS = ((COLUMNS - 1) * STRIDE_W + (TAPS_W - 1) * DILATION_W + 4) // 4 %}
+{% set WINDOW = (ROWS - 1) * STRIDE_H + (TAPS_H - 1) * DILATION_H + 1 %}
 {% set COMPONENTS = "xyzw" %}
 
 {% if not COPIED %}
@@ -64,7 +64,7 @@ fn backward_weight(
     let dy_line = params.result_w / 4u;
     let dy_area = params.result_h * dy_line;
     // Channels beyond the last one repeat it; nobody reads their results.
-    var at = (first_sample * channels + min(channel, channels - 1u)) * area + first_tap * line;
+    var at = (first_sample * channels + min(channel, channels - 1u)) * area + first_tap * {{ DILATION_H }}u * line;
     var dy_at = params.result_skip / 4u + (first_sample * params.result_channels + params.result_first) * dy_area;
     {% for j in range(SHARES) %}
     {% if LANES %}
@@ -91,12 +91,9 @@ fn backward_weight(
     {% endfor %}{% endfor %}
     for (var i = samples * tiles_down * tiles_across; i > 0u; i--) {
         {% for row in range(WINDOW) %}
-        {# Where the stride is longer than the filter's rows, some rows between are not read. #}
-        {% if row % STRIDE_H < TAPS_H or row >= (ROWS - 1) * STRIDE_H %}
         {% for v in range(VECTORS) %}
         let x_{{ row }}_{{ v }} = padded_x[at{% if row %} + line_{{ row }}{% endif %}{% if v %} + {{ v }}u{% endif %}];
         {% endfor %}
-        {% endif %}
         {% endfor %}
         {% for j in range(SHARES) %}
         let dy_{{ j }} = {{ DY }}[dy_at + dy_from_{{ j }}];
@@ -107,7 +104,7 @@ fn backward_weight(
         {% endfor %}{% endfor %}
         {% for h in range(TAPS_H) %}{% for s in range(TAPS_W) %}
         dw_{{ k }}_{{ h * TAPS_W + s }} = dw_{{ k }}_{{ h * TAPS_W + s }}
-            {%- for r in range(ROWS) %}{% for p in range(COLUMNS) %} + dy_{{ k }}_{{ r }}_{{ p }} * {{ pixel(r * STRIDE_H + h, p * STRIDE_W + s) }}{% endfor %}{% endfor %};
+            {%- for r in range(ROWS) %}{% for p in range(COLUMNS) %} + dy_{{ k }}_{{ r }}_{{ p }} * {{ pixel(r * STRIDE_H + h * DILATION_H, p * STRIDE_W + s * DILATION_W) }}{% endfor %}{% endfor %};
         {% endfor %}{% endfor %}
         {% endfor %}
         at += {{ COLUMNS * STRIDE_W // 4 }}u;
@@ -138,23 +135,4 @@ fn backward_weight(
         {% endfor %}
     }
     {% endfor %}
-}
-
-// dw += the sum of the slices, always in the same order.
-@compute @workgroup_size(256)
-fn sum_slices(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = flat_invocation(group, groups, lane, 256u);
-    let elements = params.result_count * params.source_channels * params.filter_h * params.filter_w;
-    if i < elements {
-        let slices = params.slices;
-        var sum = 0.0;
-        for (var slice = 0u; slice < slices; slice++) {
-            sum += partials[slice * elements + i];
-        }
-        dw[params.w_skip + i] += sum;
-    }
 }

@@ -1,26 +1,37 @@
 // Minimal filtering (see winograd_lines.wgsl) for adapters that compute on the host's cores:
 //
 //   transform_filters   filters of `w` to G g Gᵀ, in the order in which `multiply` reads them
-//   transform_source    the padded copy to Bᵀ d B: place × channel × quad of tiles
-//   multiply            the matrix products: place × channel of the result × quad of tiles
+//   transform_source    pixels to Bᵀ d B
+//   multiply            the matrix products
 //   forward,            Aᵀ · products · A, to where the results belong
 //   backward_input
 //
-// A quad is four tiles that lie side by side, a vector with a component for each.
+// A quad is four tiles that lie side by side, a vector with a component for each. What is transformed and multiplied lies
+// in planes, one for each place in a tile; in a plane, WIDTH quads of a channel lie next to each other, then come those of
+// the next channel, then the next WIDTH quads. Planes are SKEW vectors further apart than they need be: else all 36
+// that a quad writes would fall into the same few lines of the caches.
 //
-// Definitions: OUT, 2 or 4; ABREAST, 4; ROWS × COLUMNS (multiples of 4) results of a matrix product that an invocation
-// keeps, and DEPTH channels that it takes a turn; LANES, how many lanes share the loading of filters, 0 where each
-// loads all.
+// No invocation leaves early or branches around its loads and stores: where control flow has split, software adapters ask
+// each lane at each access whether it still takes part.
+//
+// Definitions: OUT, 4, and ABREAST, 4; ROWS × COLUMNS (multiples of 4) results of a matrix product that an invocation keeps,
+// and DEPTH channels that it takes a turn; LANES, how many lanes share the loading of filters, 0 where each loads all;
+// COPIED, whether pixels come from a padded copy, else SHIFT, how many pixels of its first vector a quad leaves out; WHOLE,
+// whether quads fill the grid; ALIGNED, ACCUMULATE and STEP_W, see put.wgsl.
 
+{% set FIRST = 0 if COPIED else SHIFT %}
 {# Vectors of neighbouring pixels that a row of a quad needs. #}
-{% set VECTORS = (3 * OUT + TILE + 3) // 4 %}
+{% set VECTORS = (FIRST + 3 * OUT + TILE + 3) // 4 %}
 {% set BLOCK = ROWS * DEPTH %}
 {% set SHARE = LANES if LANES else 1 %}
 {% set GROUP = LANES if LANES else 8 %}
+{% set WIDTH = GROUP * COLUMNS // 4 %}
+{% set SKEW = 8 %}
 {# Vectors of filters that a turn of `multiply` needs of each lane. #}
 {% set SHARES = BLOCK // 4 // SHARE %}
 {% set COMPONENTS = "xyzw" %}
 
+@group(0) @binding(1) var<storage, read> source_vectors: array<vec4<f32>>;
 @group(0) @binding(15) var<storage, read_write> filters: array<f32>;
 @group(0) @binding(15) var<storage, read_write> transformed: array<vec4<f32>>;
 @group(0) @binding(14) var<storage, read_write> left: array<vec4<f32>>;
@@ -40,6 +51,16 @@ fn quads() -> u32 {
     return params.samples * tiles_down() * quads_across();
 }
 
+// Vectors of a plane with so many channels.
+fn plane_size(channels: u32) -> u32 {
+    return (quads() + {{ WIDTH - 1 }}u) / {{ WIDTH }}u * channels * {{ WIDTH }}u + {{ SKEW }}u;
+}
+
+// Where in its plane the quad of a channel lies.
+fn place_of(quad: u32, channel: u32, channels: u32) -> u32 {
+    return (quad / {{ WIDTH }}u * channels + channel) * {{ WIDTH }}u + quad % {{ WIDTH }}u;
+}
+
 // Blocks of rows, and of the depth.
 fn row_blocks() -> u32 {
     return (params.result_count + {{ ROWS - 1 }}u) / {{ ROWS }}u;
@@ -51,19 +72,49 @@ fn depth_blocks() -> u32 {
 
 // Which quad of tiles an invocation is for.
 struct Quad {
+    // Beyond the last quad this is the last one again, and not inside.
+    inside: bool,
     sample: u32,
     // The first row and column of its results.
     row: u32,
     column: u32,
 }
 
-fn quad_at(i: u32) -> Quad {
+fn quad_at(any: u32) -> Quad {
+    let i = min(any, quads() - 1u);
     let across = quads_across();
     let down = tiles_down();
     let line = quotient(i, across);
     let sample = quotient(line, down);
-    return Quad(sample, (line - sample * down) * {{ OUT }}u, (i - line * across) * {{ 4 * OUT }}u);
+    return Quad(any < quads(), sample, (line - sample * down) * {{ OUT }}u, (i - line * across) * {{ 4 * OUT }}u);
 }
+
+{% if COPIED %}
+// A vector of a row of the padded copy, for a quad's plane.
+fn vector_at(quad: Quad, plane: u32, row: u32, vector: u32) -> vec4<f32> {
+    let line = params.padded_w / 4u;
+    let at = (plane * params.padded_h + quad.row + row) * line + quad.column / 4u + vector;
+    return select(vec4(0.0), copied[at], quad.inside);
+}
+
+fn plane_of(quad: Quad, channel: u32) -> u32 {
+    return quad.sample * params.source_count + channel;
+}
+{% else %}
+// A vector of a row of the picture itself; beyond its edges are zeros. An index below 0 wraps and is beyond any side.
+fn vector_at(quad: Quad, plane: u32, row: u32, vector: u32) -> vec4<f32> {
+    let line = params.source_w / 4u;
+    let y = quad.row + row - params.padding_h;
+    let x = quad.column / 4u + vector - params.origin_w;
+    let inside = quad.inside & (y < params.source_h) & (x < line);
+    let at = params.source_skip / 4u + (plane * params.source_h + y) * line + x;
+    return select(vec4(0.0), source_vectors[select(0u, at, inside)], inside);
+}
+
+fn plane_of(quad: Quad, channel: u32) -> u32 {
+    return quad.sample * params.source_channels + params.source_first + channel;
+}
+{% endif %}
 
 // An invocation for each filter of a channel of the source and one of the result: blocks of ROWS × DEPTH, the rows next
 // to each other. Those beyond the last channel are zeros, whatever is multiplied with them.
@@ -93,26 +144,19 @@ fn transform_filters(
 }
 
 {% macro pixel(row, column) -%}
-d_{{ row }}_{{ column // 4 }}.{{ COMPONENTS[column % 4] }}
+d_{{ row }}_{{ (column + FIRST) // 4 }}.{{ COMPONENTS[(column + FIRST) % 4] }}
 {%- endmacro %}
-@compute @workgroup_size(64)
+@compute @workgroup_size({{ GROUP }})
 fn transform_source(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = flat_invocation(group, groups, lane, 64u);
-    let count = quads();
-    if i >= count {
-        return;
-    }
+    let i = group.x * {{ GROUP }}u + lane;
     let quad = quad_at(i);
-    let line = params.padded_w / 4u;
-    let plane = quad.sample * params.source_count + group.z;
-    let at = (plane * params.padded_h + quad.row) * line + quad.column / 4u;
+    let plane = plane_of(quad, group.z);
     {% for row in range(TILE) %}
     {% for v in range(VECTORS) %}
-    let d_{{ row }}_{{ v }} = copied[at + {{ row }}u * line + {{ v }}u];
+    let d_{{ row }}_{{ v }} = vector_at(quad, plane, {{ row }}u, {{ v }}u);
     {% endfor %}
     let across_{{ row }} = source_line(Line(
         {% for j in range(TILE) %}
@@ -120,12 +164,12 @@ fn transform_source(
         {% endfor %}
     ));
     {% endfor %}
-    let place = params.source_count * count;
-    let to = group.z * count + i;
+    let next = plane_size(params.source_count);
+    let to = place_of(i, group.z, params.source_count);
     {% for j in range(TILE) %}
     let down_{{ j }} = source_line(Line({% for row in range(TILE) %}across_{{ row }}.v{{ j }}{{ ", " if not loop.last }}{% endfor %}));
     {% for row in range(TILE) %}
-    transformed[{{ TILE * row + j }}u * place + to] = down_{{ j }}.v{{ row }};
+    transformed[{{ TILE * row + j }}u * next + to] = down_{{ j }}.v{{ row }};
     {% endfor %}
     {% endfor %}
 }
@@ -149,14 +193,10 @@ fn multiply(
     {% endif %}
 ) {
     let place = group.z;
-    let count = quads();
     let channels = params.source_count;
     let turns = depth_blocks();
-    let column = (group.x * {{ GROUP }}u + invocation) * {{ COLUMNS // 4 }}u;
-    // Columns beyond the last one repeat it; nobody reads their results.
-    {% for c in range(COLUMNS // 4) %}
-    let right_from_{{ c }} = place * channels * count + min(column + {{ c }}u, count - 1u);
-    {% endfor %}
+    let column = invocation * {{ COLUMNS // 4 }}u;
+    var right_at = place * plane_size(channels) + group.x * channels * {{ WIDTH }}u + column;
     var left_at = (place * row_blocks() + group.y) * turns * {{ BLOCK // 4 }}u{{ " + lane" if LANES }};
     {% for r in range(ROWS) %}{% for c in range(COLUMNS // 4) %}
     var sum_{{ r }}_{{ c }} = vec4(0.0);
@@ -167,11 +207,13 @@ fn multiply(
         {% endfor %}
         left_at += {{ BLOCK // 4 }}u;
         {% for d in range(DEPTH) %}
-        let line_{{ d }} = {% if d %}min(channel + {{ d }}u, channels - 1u){% else %}channel{% endif %} * count;
+        {# Channels beyond the last one meet filters of zeros. #}
+        let line_{{ d }} = right_at{% if d %} + min({{ d }}u, channels - 1u - channel) * {{ WIDTH }}u{% endif %};
         {% for c in range(COLUMNS // 4) %}
-        let right_{{ d }}_{{ c }} = right[right_from_{{ c }} + line_{{ d }}];
+        let right_{{ d }}_{{ c }} = right[line_{{ d }} + {{ c }}u];
         {% endfor %}
         {% endfor %}
+        right_at += {{ DEPTH * WIDTH }}u;
         {% for r in range(ROWS) %}
         {% for d in range(DEPTH) %}
         let filter_{{ r }}_{{ d }} = {{ filter(r, d) }};
@@ -181,42 +223,35 @@ fn multiply(
         {% endfor %}
         {% endfor %}
     }
-    let first_row = group.y * {{ ROWS }}u;
-    let to = (place * params.result_count + first_row) * count + column;
-    {% for r in range(ROWS) %}
-    if first_row + {{ r }}u < params.result_count {
-        {% for c in range(COLUMNS // 4) %}
-        if column + {{ c }}u < count {
-            products[to + {{ r }}u * count + {{ c }}u] = sum_{{ r }}_{{ c }};
-        }
-        {% endfor %}
-    }
-    {% endfor %}
+    let rows = row_blocks() * {{ ROWS }}u;
+    let to = place * plane_size(rows) + (group.x * rows + group.y * {{ ROWS }}u) * {{ WIDTH }}u + column;
+    {% for r in range(ROWS) %}{% for c in range(COLUMNS // 4) %}
+    products[to + {{ r * WIDTH + c }}u] = sum_{{ r }}_{{ c }};
+    {% endfor %}{% endfor %}
 }
 
 {# Result `column` of a row of a quad, which lies in one of its tiles. #}
 {% macro result_at(row, column) -%}
 down_{{ column % OUT }}.v{{ row }}.{{ COMPONENTS[column // OUT] }}
 {%- endmacro %}
+{% macro put(row, p) -%}
+put_vector(at + {{ p }}u, left_over - {{ p }}u, bias + vec4({{ result_at(row, p) }}, {{ result_at(row, p + 1) }}, {{ result_at(row, p + 2) }}, {{ result_at(row, p + 3) }}));
+{%- endmacro %}
 {# With a rectifier fused to it a text is for one pass. #}
 {% for entry in ["forward", "backward_input"] if not (RECTIFY and entry == "backward_input" or MASK and entry == "forward") %}
-@compute @workgroup_size(64)
+@compute @workgroup_size({{ GROUP }})
 fn {{ entry }}(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = flat_invocation(group, groups, lane, 64u);
-    let count = quads();
-    if i >= count {
-        return;
-    }
-    let place = params.result_count * count;
-    let from_channel = group.z * count + i;
+    let i = group.x * {{ GROUP }}u + lane;
+    let rows = row_blocks() * {{ ROWS }}u;
+    let next = plane_size(rows);
+    let from_channel = place_of(i, group.z, rows);
     {% for row in range(TILE) %}
     let across_{{ row }} = result_line(Line(
         {% for j in range(TILE) %}
-        finished[{{ TILE * row + j }}u * place + from_channel],
+        finished[{{ TILE * row + j }}u * next + from_channel],
         {% endfor %}
     ));
     {% endfor %}
@@ -228,12 +263,16 @@ fn {{ entry }}(
     let plane = quad.sample * params.result_channels + params.result_first + group.z;
     let left_over = params.grid_w - quad.column;
     {% for row in range(OUT) %}
-    if quad.row + {{ row }}u < params.grid_h {
+    {
         let at = params.result_skip + (plane * params.result_h + quad.row + {{ row }}u) * params.result_w + quad.column;
         {% for p in range(0, 4 * OUT, 4) %}
-        if left_over > {{ p }}u {
-            put_vector(at + {{ p }}u, left_over - {{ p }}u, bias + vec4({{ result_at(row, p) }}, {{ result_at(row, p + 1) }}, {{ result_at(row, p + 2) }}, {{ result_at(row, p + 3) }}));
+        {% if WHOLE %}
+        {{ put(row, p) }}
+        {% else %}
+        if quad.inside & (quad.row + {{ row }}u < params.grid_h) & (left_over > {{ p }}u) {
+            {{ put(row, p) }}
         }
+        {% endif %}
         {% endfor %}
     }
     {% endfor %}

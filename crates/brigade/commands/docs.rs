@@ -70,11 +70,21 @@ fn kernels() -> String {
     table
 }
 
-/// The names of the variants of a pass, with the attributes that most of them suit.
+/// The names of all variants of a pass, whatever attributes they suit, in the operation's own order.
 fn variants(entry: &Entry, pass: Pass) -> String {
-    let all = (0..LOOKED_AT).map(|seed| (entry.generate)(&mut Random::new(seed)).operation.variants(pass));
-    let most = all.max_by_key(Vec::len).unwrap_or_default();
-    most.iter().map(|variant| variant.name).collect::<Vec<_>>().join(", ")
+    let mut names: Vec<&str> = Vec::new();
+    for seed in 0..LOOKED_AT {
+        let mut next = 0;
+        for variant in (entry.generate)(&mut Random::new(seed)).operation.variants(pass) {
+            let known = names.iter().position(|name| *name == variant.name);
+            let at = known.unwrap_or(next);
+            if known.is_none() {
+                names.insert(at, variant.name);
+            }
+            next = at + 1;
+        }
+    }
+    names.join(", ")
 }
 
 /// The help of every command.

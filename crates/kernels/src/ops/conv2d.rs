@@ -10,9 +10,13 @@ mod cases;
 mod direct;
 mod direct_weight;
 mod naive;
+mod pad;
 mod phase;
 mod plan;
+mod pointwise;
+mod pointwise_weight;
 mod reference;
+mod sum_bias;
 mod tiles;
 mod weight;
 mod winograd;
@@ -346,8 +350,9 @@ impl Operation for Conv2d {
         let requires = Requirements { subgroup_min: 8, software: true, ..Requirements::PORTABLE };
         let correlates = matches!(pass, Pass::Forward | Pass::BackwardInput);
         let broadcast = correlates.then_some(Variant { name: "broadcast", pass, requires });
+        let pointwise = pointwise::Pointwise::variants(self, pass);
         let winograd = winograd::Winograd::variants(self, pass);
-        let software = direct::Direct::variants(self, pass).chain(winograd).chain(broadcast);
+        let software = pointwise.chain(direct::Direct::variants(self, pass)).chain(winograd).chain(broadcast);
         let gpu = gemm::variants(pass).chain(WinogradTiles::variants(self, pass));
         software.chain(gpu).chain(everywhere).collect()
     }

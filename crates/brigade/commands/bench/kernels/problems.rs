@@ -57,6 +57,13 @@ fn all() -> Result<Vec<Problem>, Failure> {
         conv("3x3", 64, (3, 1, 1), 8, Shape::new(32, 32, 32)),
         conv("3x3-first", 32, (3, 1, 1), 8, Shape::new(3, 32, 32)),
         conv("3x3-stride-2", 64, (3, 2, 1), 8, Shape::new(32, 32, 32)),
+        Problem::new(
+            "conv2d",
+            "3x3-dilation-2",
+            &json!({"out_channels": 64, "kernel": 3, "padding": 2, "dilation": 2}),
+            8,
+            Shape::new(32, 32, 32),
+        ),
         conv("1x1", 64, (1, 1, 0), 8, Shape::new(64, 16, 16)),
         conv("5x5", 50, (5, 1, 0), 8, Shape::new(20, 12, 12)),
         conv("11x11-stride-4", 64, (11, 4, 0), 1, Shape::new(3, 115, 115)),

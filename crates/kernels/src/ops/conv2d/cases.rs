@@ -39,14 +39,20 @@ pub(super) fn recorded(attributes: &Value, shapes: &CaseShapes) -> Result<Case, 
 
 /// A small one, odd sizes included.
 pub(super) fn random(random: &mut Random) -> Case {
-    // Most networks neither step nor dilate, and most filters are of 3 × 3; some variants are for these alone.
+    // Most networks neither step nor dilate, and most filters are of 3 × 3 or 1 × 1; some variants are for these alone.
     let common = random.chance(0.25);
-    let most_stride = if common || random.chance(0.4) { 1 } else { 4 };
+    let pointwise = !common && random.chance(0.2);
+    let most_stride = if common || pointwise || random.chance(0.4) { 1 } else { 4 };
     let most_dilation = if common || random.chance(0.5) { 1 } else { 3 };
     let mut axis = |kernel_most: usize, input_most: usize| {
-        let kernel = if common { 3 } else { random.integer(1, kernel_most) };
+        let kernel = match (common, pointwise) {
+            (true, _) => 3,
+            (_, true) => 1,
+            _ => random.integer(1, kernel_most),
+        };
         let stride = random.integer(1, most_stride);
-        let [padding, dilation] = [random.integer(0, 4), random.integer(1, most_dilation)];
+        let most_padding = if pointwise { 0 } else { 4 };
+        let [padding, dilation] = [random.integer(0, most_padding), random.integer(1, most_dilation)];
         let least = (dilation * (kernel - 1) + 1).saturating_sub(2 * padding).max(1);
         (kernel, stride, padding, dilation, random.integer(least, least + input_most))
     };

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use super::pad::{Copied, padded};
 use super::phase::{Phase, phases};
 use super::plan::{Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
 use super::{Conv2d, Conv2dParams, NAME};
-use crate::ops::bound::{Bound, dimension};
+use crate::ops::bound::dimension;
 use crate::{Access, Binding, Pass, PlanError, Requirements, Shader, Tensor, Variant, workgroups};
 
 /// Invocations of a workgroup.
@@ -14,9 +15,10 @@ const GROUP: usize = 64;
 const VECTOR: usize = 4;
 /// Multiply-adds of one unrolled loop body; more of them outgrow the instruction caches of the host's cores.
 const MOST_UNROLLED: usize = 1152;
-/// Filters with more columns, and longer strides, would unroll into too much.
+/// Filters with more columns, longer strides and wider dilations would unroll into too much.
 const MOST_COLUMNS: usize = 11;
 const MOST_STRIDE: usize = 4;
+const MOST_DILATION: usize = 4;
 
 /// Tiles of a dispatch: the shader's `quotient` is exact below 2²⁰, and the last workgroup may be ragged.
 const MOST_TILES: usize = (1 << 20) - GROUP;
@@ -30,17 +32,6 @@ static SHADER: Shader = Shader {
         include_str!("../../../shaders/conv2d/params.wgsl"),
         include_str!("../../../shaders/conv2d/put.wgsl"),
         include_str!("../../../shaders/conv2d/direct.wgsl"),
-    ],
-    uniform: Conv2dParams::LAYOUT,
-};
-
-/// The padded copy needs no definitions: one module serves all.
-static PAD: Shader = Shader {
-    name: NAME,
-    parts: &[
-        include_str!("../../../shaders/shared/index.wgsl"),
-        include_str!("../../../shaders/conv2d/params.wgsl"),
-        include_str!("../../../shaders/conv2d/pad_rows.wgsl"),
     ],
     uniform: Conv2dParams::LAYOUT,
 };
@@ -72,12 +63,10 @@ impl Direct {
     /// The members that can compute a pass of `conv`.
     pub(super) fn variants(conv: &Conv2d, pass: Pass) -> impl Iterator<Item = Variant> {
         let Conv2d { kernel, stride, dilation, .. } = *conv;
-        let suits = match pass {
-            Pass::Forward | Pass::BackwardWeight => stride.h.max(stride.w) <= MOST_STRIDE,
-            Pass::BackwardInput => stride.h == 1 && stride.w == 1,
-            Pass::Update => false,
-        };
-        let suits = suits && dilation.h == 1 && dilation.w == 1 && kernel.w <= MOST_COLUMNS;
+        let suits = pass != Pass::Update
+            && stride.h.max(stride.w) <= MOST_STRIDE
+            && dilation.h.max(dilation.w) <= MOST_DILATION
+            && kernel.w <= MOST_COLUMNS;
         FAMILY.iter().filter(move |_| suits).map(move |member| Variant {
             name: member.name,
             pass,
@@ -99,23 +88,6 @@ impl Direct {
     /// Elements of a block of packed weights, which lanes load together.
     fn block(&self, taps: usize) -> usize {
         (self.out_channels * taps).next_multiple_of(VECTOR * self.lanes.max(1))
-    }
-}
-
-/// A copy of a picture whose first tap of the first result lies at its start: sides, and zeros before the first row
-/// and column of the picture (fewer than none where the first taps lie inside it).
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Copied {
-    pub(super) channels: usize,
-    pub(super) h: usize,
-    pub(super) w: usize,
-    pub(super) border_h: i64,
-    pub(super) border_w: i64,
-}
-
-impl Copied {
-    pub(super) const fn elements(&self) -> usize {
-        self.channels.saturating_mul(self.h).saturating_mul(self.w)
     }
 }
 
@@ -142,36 +114,48 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// A correlation of `dy` with flipped filters. Where `w` is cut by rows, the first piece writes `dx` and the others
-    /// add to it.
+    /// A correlation of `dy` with flipped filters for each phase of the stride. Where `w` is cut by rows, the first piece
+    /// writes `dx` and the others add to it.
     pub(super) fn backward_input_direct(&mut self, direct: &Direct) -> Result<(), PlanError> {
         let (conv, sides) = (self.conv, self.sides);
-        let down = phases(sides.h, sides.r, 1, conv.padding.h, 1);
-        let across = phases(sides.w, sides.s, 1, conv.padding.w, 1);
-        let (Some(down), Some(across)) = (down.first(), across.first()) else { return Ok(()) };
+        let down = phases(sides.h, sides.r, conv.stride.h, conv.padding.h, conv.dilation.h);
+        let across = phases(sides.w, sides.s, conv.stride.w, conv.padding.w, conv.dilation.w);
         for rows in self.rows(2 * direct.block(sides.taps()) * sides.c.div_ceil(direct.out_channels))? {
-            let geometry = self.stride_one_geometry(&rows, down, across);
-            let copied = copied(direct, &geometry, [down.padding, across.padding]);
-            let mut scratch = Scratch::default();
-            let packed = self.pack_rows((direct, Pass::BackwardInput), &mut scratch, &rows, &geometry)?;
-            for samples in self.counted_samples(direct, &geometry, copied)? {
-                let access = if rows.start == 0 { Access::Write } else { Access::ReadWrite };
-                let dy = self.y(SOURCE, Tensor::Dy, Access::Read, &samples);
-                let dx = self.x(RESULT, Tensor::Dx, access, &samples);
-                let geometry = Conv2dParams { samples: samples.len() as u32, ..geometry };
-                let copy = self.pad_rows(&mut scratch.clone(), dy, copied, &geometry)?;
-                let params = Conv2dParams { result_skip: dx.skip, ..padded(&geometry, copied) };
-                let bindings = vec![dx.binding, read(SCRATCH, &copy), read(SCRATCH + 1, &packed)];
-                let groups = self.direct_groups(direct, &params)?;
-                self.push_direct(direct, (Pass::BackwardInput, "backward_input"), &params, bindings, groups);
+            for (down, across) in down.iter().flat_map(|down| across.iter().map(move |across| (down, across))) {
+                self.backward_input_phase(direct, &rows, down, across)?;
             }
         }
         Ok(())
     }
 
-    fn stride_one_geometry(&self, rows: &Range<usize>, down: &Phase, across: &Phase) -> Conv2dParams {
+    fn backward_input_phase(
+        &mut self,
+        direct: &Direct,
+        rows: &Range<usize>,
+        down: &Phase,
+        across: &Phase,
+    ) -> Result<(), PlanError> {
         // Where the copy lies is told by `Copied`; the padded sides of a phase are not used here.
-        self.phase_geometry(rows, super::plan::Padded::NONE, down, across)
+        let mut geometry = self.phase_geometry(rows, super::plan::Padded::NONE, down, across);
+        if geometry.filter_h == 0 {
+            // Positions that meet no tap are sums over no channels.
+            geometry = Conv2dParams { source_count: 0, filter_h: 1, filter_w: 1, ..geometry };
+        }
+        let copied = copied(direct, &geometry, [down.padding, across.padding]);
+        let mut scratch = Scratch::default();
+        let packed = self.pack_rows((direct, Pass::BackwardInput), &mut scratch, rows, &geometry)?;
+        for samples in self.counted_samples(direct, &geometry, copied)? {
+            let access = if rows.start == 0 { Access::Write } else { Access::ReadWrite };
+            let dy = self.y(SOURCE, Tensor::Dy, Access::Read, &samples);
+            let dx = self.x(RESULT, Tensor::Dx, access, &samples);
+            let geometry = Conv2dParams { samples: samples.len() as u32, ..geometry };
+            let copy = self.pad_rows(&mut scratch.clone(), dy, copied, &geometry)?;
+            let params = Conv2dParams { result_skip: dx.skip, ..padded(&geometry, copied) };
+            let bindings = vec![dx.binding, read(SCRATCH, &copy), read(SCRATCH + 1, &packed)];
+            let groups = self.direct_groups(direct, &params)?;
+            self.push_direct(direct, (Pass::BackwardInput, "backward_input"), &params, bindings, groups);
+        }
+        Ok(())
     }
 
     /// Ranges of samples as [`Planner::samples`], with no more tiles than the shader can tell apart.
@@ -203,29 +187,17 @@ impl Planner<'_> {
         let depth = geometry.source_count as usize * (filter_h / taps_h);
         let blocks = (geometry.result_count as usize).div_ceil(direct.out_channels) * depth;
         let elements = blocks * direct.block(taps_h * filter_w);
-        let packed = self.scratch(scratch, elements)?;
+        // Something must be bound where there is nothing to pack, too.
+        let packed = self.scratch(scratch, elements.max(VECTOR))?;
+        if elements == 0 {
+            return Ok(packed);
+        }
         let w = self.w(Tensor::W, Access::Read, rows);
         let params = Conv2dParams { w_skip: w.skip, ..*geometry };
         let groups = self.flat(elements)?;
         let bindings = vec![w.binding, part(SCRATCH + 1, Access::Write, &packed)];
         self.push_direct(direct, (pass, "pack_rows"), &params, bindings, groups);
         Ok(packed)
-    }
-
-    /// Copies the `source` of `geometry` with zeros around it, and returns where to.
-    pub(super) fn pad_rows(
-        &mut self,
-        scratch: &mut Scratch,
-        source: Bound,
-        copied: Copied,
-        geometry: &Conv2dParams,
-    ) -> Result<Range<usize>, PlanError> {
-        let copy = self.scratch(scratch, geometry.samples as usize * copied.elements())?;
-        let params = Conv2dParams { source_skip: source.skip, ..padded(geometry, copied) };
-        let groups = [self.dimension(copied.channels)?, self.dimension(geometry.samples as usize)?, 1];
-        let bindings = vec![source.binding, part(SCRATCH, Access::Write, &copy)];
-        self.push_expanded(&PAD, Vec::new(), "pad_rows", &params, bindings, groups);
-        Ok(copy)
     }
 
     /// An invocation for each tile of results, and a plane of workgroups for the channels of a tile.
@@ -246,7 +218,8 @@ impl Planner<'_> {
         groups: [u32; 3],
     ) {
         let taps_h = direct.taps_h(params.filter_h as usize, params.filter_w as usize);
-        let aligned = params.result_w.is_multiple_of(4) && params.result_skip.is_multiple_of(4);
+        let whole = params.result_w.is_multiple_of(4) && params.result_skip.is_multiple_of(4);
+        let aligned = whole && params.step_w == 1;
         let mut definitions = vec![
             ("OUT_CHANNELS", direct.out_channels as u32),
             ("ROWS", direct.rows as u32),
@@ -255,9 +228,13 @@ impl Planner<'_> {
             ("TAPS_W", params.filter_w),
             ("STRIDE_H", params.stride_h),
             ("STRIDE_W", params.stride_w),
+            ("DILATION_H", params.dilation_h),
+            ("DILATION_W", params.dilation_w),
             ("LANES", direct.lanes as u32),
             ("ROW_LOOP", u32::from(taps_h < params.filter_h as usize)),
             ("ALIGNED", u32::from(aligned)),
+            ("ACCUMULATE", params.accumulate),
+            ("STEP_W", params.step_w),
         ];
         definitions.extend(self.stored(pass, &mut bindings));
         self.push_expanded(&SHADER, definitions, entry, params, bindings, groups);
@@ -266,27 +243,18 @@ impl Planner<'_> {
 
 /// The copy that the tiles of `direct` read for the whole grid of `geometry`.
 pub(super) fn copied(direct: &Direct, geometry: &Conv2dParams, [border_h, border_w]: [i64; 2]) -> Copied {
-    let reach = |grid: u32, block: usize, stride: u32, filter: u32| {
-        ((grid as usize).next_multiple_of(block) - 1) * stride as usize + filter as usize
+    let reach = |grid: u32, block: usize, stride: u32, filter: u32, dilation: u32| {
+        let last = ((grid as usize).next_multiple_of(block) - 1) * stride as usize;
+        last + (filter as usize - 1) * dilation as usize + 1
     };
-    let w = reach(geometry.grid_w, direct.columns, geometry.stride_w, geometry.filter_w);
+    let Conv2dParams { grid_h, grid_w, stride_h, stride_w, filter_h, filter_w, .. } = *geometry;
+    let w = reach(grid_w, direct.columns, stride_w, filter_w, geometry.dilation_w);
     Copied {
         channels: geometry.source_count as usize,
-        h: reach(geometry.grid_h, direct.rows, geometry.stride_h, geometry.filter_h),
+        h: reach(grid_h, direct.rows, stride_h, filter_h, geometry.dilation_h),
         // Tiles read whole vectors; that of the last one may go beyond its last tap.
         w: w.next_multiple_of(VECTOR),
         border_h,
         border_w,
-    }
-}
-
-pub(super) fn padded(geometry: &Conv2dParams, copied: Copied) -> Conv2dParams {
-    Conv2dParams {
-        // Negative borders wrap, as the shader's indices do.
-        padding_h: copied.border_h as u32,
-        padding_w: copied.border_w as u32,
-        padded_h: copied.h as u32,
-        padded_w: copied.w as u32,
-        ..*geometry
     }
 }

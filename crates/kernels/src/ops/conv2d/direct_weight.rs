@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::direct::{Copied, Direct, copied, padded};
+use super::direct::{Direct, copied};
+use super::pad::{Copied, padded};
 use super::plan::{Planner, SCRATCH, SOURCE, Scratch, part, read};
 use super::{Conv2dParams, NAME};
 use crate::ops::bound::{Bound, allowed};
@@ -23,6 +24,7 @@ static SHADER: Shader = Shader {
         include_str!("../../../shaders/shared/index.wgsl"),
         include_str!("../../../shaders/conv2d/params.wgsl"),
         include_str!("../../../shaders/conv2d/direct_weight.wgsl"),
+        include_str!("../../../shaders/conv2d/sum_slices.wgsl"),
     ],
     uniform: Conv2dParams::LAYOUT,
 };
@@ -46,7 +48,7 @@ impl Planner<'_> {
                     ..padded(&geometry, x_copy)
                 };
                 self.sums_of_slices(direct, &mut scratch, params, &rows, [part(PADDED_X, Access::ReadWrite, &x), dy])?;
-                self.backward_bias(&rows, &samples)?;
+                self.sum_bias(&rows, &samples)?;
             }
         }
         Ok(())
@@ -119,6 +121,8 @@ impl Planner<'_> {
             ("TAPS_W", params.filter_w),
             ("STRIDE_H", params.stride_h),
             ("STRIDE_W", params.stride_w),
+            ("DILATION_H", params.dilation_h),
+            ("DILATION_W", params.dilation_w),
             ("LANES", direct.lanes as u32),
             ("COPIED", u32::from(dy.tensor == Tensor::Workspace)),
         ];

@@ -12,6 +12,7 @@ use super::super::gemm;
 use super::super::slots::slot;
 use super::direct::Direct;
 use super::phase::{Phase, phases};
+use super::pointwise::Pointwise;
 use super::winograd::Winograd;
 use super::winograd_tiles::WinogradTiles;
 use super::{BROADCAST, Conv2d, Conv2dParams, NAME, SHADER, Sides};
@@ -62,6 +63,10 @@ pub(super) fn plan(
     }
     if let Some(winograd) = WinogradTiles::named(variant.name) {
         planner.in_winograd_tiles(winograd, pass)?;
+        return Ok(planner.plan);
+    }
+    if let Some(pointwise) = Pointwise::named(variant.name) {
+        planner.pointwise(pointwise, pass)?;
         return Ok(planner.plan);
     }
     let many_phases = conv.stride.h * conv.stride.w > MOST_PHASES;

@@ -3,26 +3,30 @@
 
 use std::ops::Range;
 
-use super::direct::{Copied, padded};
+use super::pad::{Copied, padded};
 use super::phase::phases;
 use super::plan::{Padded, Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
 use super::{Conv2d, Conv2dParams, NAME};
 use crate::fusion::Stored;
-use crate::ops::bound::{Bound, dimension};
-use crate::{Access, Binding, Fusion, Pass, PlanError, Requirements, Shader, Tensor, Variant, workgroups};
+use crate::ops::bound::Bound;
+use crate::{Access, Binding, Fusion, Pass, PlanError, Requirements, Shader, Tensor, Variant};
 
-/// Sides of the filters.
+/// Sides of the filters, of a tile's results, and of a tile.
 const FILTER: usize = 3;
+const OUT: usize = 4;
+const TILE: usize = OUT + FILTER - 1;
+/// Places in a tile: a matrix product for each.
+const PLACES: usize = TILE * TILE;
 /// Tiles in a quad, which are the components of a vector.
 const QUAD: usize = 4;
-/// Invocations of a workgroup of the transforms, and of `multiply` where its lanes share nothing.
-const GROUP: usize = 64;
+/// Vectors between planes, and lanes that share nothing; as the shader has them.
+const SKEW: usize = 8;
 const ALONE: usize = 8;
-/// Elements of the transformed pictures and products beyond which the samples are cut, so that they are still in a
-/// cache when they are read: 4 MiB.
-const MOST_TRANSFORMED: usize = 1 << 20;
-/// Quads of a dispatch: the shader's `quotient` is exact below 2²⁰, and the last workgroup may be ragged.
-const MOST_QUADS: usize = (1 << 20) - GROUP;
+/// Elements of the transformed pictures or products beyond which the samples are cut, so that they are still in a
+/// cache when they are read: 1 MiB.
+const MOST_TRANSFORMED: usize = 1 << 18;
+/// Quads of a dispatch: the shader's `quotient` is exact below 2²⁰, and the last block may be ragged.
+const MOST_QUADS: usize = (1 << 20) - 64;
 
 static SHADER: Shader = Shader {
     name: NAME,
@@ -38,12 +42,10 @@ static SHADER: Shader = Shader {
     uniform: Conv2dParams::LAYOUT,
 };
 
-/// F(out × out, 3 × 3): how many results come from a tile, the block of products that an invocation keeps, and how many
-/// lanes share the loading of filters.
+/// F(4 × 4, 3 × 3): the block of products that an invocation keeps, and how many lanes share the loading of filters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Winograd {
     name: &'static str,
-    out: usize,
     rows: usize,
     columns: usize,
     depth: usize,
@@ -51,12 +53,11 @@ pub(super) struct Winograd {
 }
 
 /// The members of the family, those first that suit most shapes.
-const FAMILY: [Winograd; 5] = [
-    Winograd { name: "winograd-4x4", out: 4, rows: 32, columns: 8, depth: 4, lanes: 8 },
-    Winograd { name: "winograd-4x4-short", out: 4, rows: 16, columns: 8, depth: 8, lanes: 8 },
-    Winograd { name: "winograd-2x2", out: 2, rows: 32, columns: 8, depth: 4, lanes: 8 },
-    Winograd { name: "winograd-4x4-narrow", out: 4, rows: 8, columns: 8, depth: 8, lanes: 4 },
-    Winograd { name: "winograd-4x4-alone", out: 4, rows: 8, columns: 8, depth: 4, lanes: 0 },
+const FAMILY: [Winograd; 4] = [
+    Winograd { name: "winograd-4x4", rows: 32, columns: 8, depth: 4, lanes: 8 },
+    Winograd { name: "winograd-4x4-short", rows: 16, columns: 8, depth: 8, lanes: 8 },
+    Winograd { name: "winograd-4x4-narrow", rows: 8, columns: 8, depth: 8, lanes: 4 },
+    Winograd { name: "winograd-4x4-alone", rows: 8, columns: 8, depth: 4, lanes: 0 },
 ];
 
 impl Winograd {
@@ -74,40 +75,70 @@ impl Winograd {
         })
     }
 
-    const fn places(&self) -> usize {
-        places(self.out)
+    /// Invocations of a workgroup.
+    const fn group(&self) -> usize {
+        if self.lanes == 0 { ALONE } else { self.lanes }
     }
 
-    /// Quads of tiles down and across the grid of `geometry`.
-    fn quads(&self, geometry: &Conv2dParams) -> [usize; 2] {
+    /// Quads of a channel that lie next to each other.
+    const fn width(&self) -> usize {
+        self.group() * self.columns / QUAD
+    }
+
+    /// Quads of tiles of a sample, down and across the grid of `geometry`.
+    fn quads(geometry: &Conv2dParams) -> [usize; 2] {
         let (grid_h, grid_w) = (geometry.grid_h as usize, geometry.grid_w as usize);
-        [grid_h.div_ceil(self.out), grid_w.div_ceil(QUAD * self.out)]
+        [grid_h.div_ceil(OUT), grid_w.div_ceil(QUAD * OUT)]
+    }
+
+    /// Whole blocks of quads of all samples of `geometry`.
+    fn blocks(&self, geometry: &Conv2dParams) -> usize {
+        let [down, across] = Self::quads(geometry);
+        (geometry.samples as usize * down * across).div_ceil(self.width())
+    }
+
+    /// Elements of the planes of so many blocks and channels.
+    fn planes(&self, blocks: usize, channels: usize) -> usize {
+        QUAD * PLACES * (blocks * channels * self.width() + SKEW)
     }
 
     /// The copy whose pixels the quads read.
-    fn copied(&self, geometry: &Conv2dParams, [border_h, border_w]: [i64; 2]) -> Copied {
-        let [down, across] = self.quads(geometry);
+    fn copied(geometry: &Conv2dParams, [border_h, border_w]: [i64; 2]) -> Copied {
+        let [down, across] = Self::quads(geometry);
         Copied {
             channels: geometry.source_count as usize,
-            h: down * self.out + FILTER - 1,
+            h: down * OUT + FILTER - 1,
             // A quad reads whole vectors, the last of which reaches a vector beyond its results.
-            w: (across * self.out + 1) * QUAD,
+            w: (across * OUT + 1) * QUAD,
             border_h,
             border_w,
         }
     }
 
-    fn definitions(&self, params: &Conv2dParams) -> Vec<(&'static str, u32)> {
+    fn definitions(&self, params: &Conv2dParams, pixels: Pixels, stored: Stored) -> Vec<(&'static str, u32)> {
         let aligned = params.result_w.is_multiple_of(4) && params.result_skip.is_multiple_of(4);
-        vec![
-            ("OUT", self.out as u32),
+        let [down, across] = Self::quads(params);
+        let filled = [down * OUT, across * QUAD * OUT] == [params.grid_h as usize, params.grid_w as usize];
+        let whole = filled && (params.samples as usize * down * across).is_multiple_of(self.width());
+        let (copied, shift) = match pixels {
+            Pixels::Copied => (1, 0),
+            Pixels::Shifted(shift) => (0, shift),
+        };
+        let own = [
+            ("OUT", OUT as u32),
             ("ABREAST", QUAD as u32),
             ("ROWS", self.rows as u32),
             ("COLUMNS", self.columns as u32),
             ("DEPTH", self.depth as u32),
             ("LANES", self.lanes as u32),
+            ("COPIED", copied),
+            ("SHIFT", shift),
+            ("WHOLE", u32::from(whole)),
             ("ALIGNED", u32::from(aligned)),
-        ]
+            ("ACCUMULATE", params.accumulate),
+            ("STEP_W", 1),
+        ];
+        [&own[..], &stored].concat()
     }
 }
 
@@ -123,18 +154,27 @@ pub(super) const fn places(out: usize) -> usize {
     (out + FILTER - 1) * (out + FILTER - 1)
 }
 
-/// What is read and what is written of some samples, and where they lie in the copy.
+/// Where pixels are read.
+#[derive(Debug, Clone, Copy)]
+enum Pixels {
+    /// From a padded copy.
+    Copied,
+    /// From the picture itself, whose rows are whole vectors. So many pixels of a quad's first vector are left out.
+    Shifted(u32),
+}
+
+/// What is read and what is written of some samples, and the zeros before the first row and column of what is read.
 struct Ends {
     source: Bound,
     result: Bound,
     bias: Option<Binding>,
-    copied: Copied,
+    border: [i64; 2],
 }
 
 impl Planner<'_> {
     pub(super) fn forward_winograd(&mut self, winograd: &Winograd) -> Result<(), PlanError> {
         let border = [self.conv.padding.h as i64, self.conv.padding.w as i64];
-        for rows in self.rows(winograd.places() * self.sides.c.next_multiple_of(winograd.depth))? {
+        for rows in self.rows(PLACES * self.sides.c.next_multiple_of(winograd.depth))? {
             let bias = self.bias(&rows);
             let geometry = Conv2dParams { b_skip: bias.skip, ..self.geometry(&rows) };
             let mut scratch = Scratch::default();
@@ -144,7 +184,7 @@ impl Planner<'_> {
                     source: self.x(SOURCE, Tensor::X, Access::Read, &samples),
                     result: self.y(RESULT, Tensor::Y, Access::Write, &samples),
                     bias: Some(bias.binding.clone()),
-                    copied: winograd.copied(&geometry, border),
+                    border,
                 };
                 let geometry = Conv2dParams { samples: samples.len() as u32, ..geometry };
                 self.filtered(winograd, Pass::Forward, &mut scratch.clone(), &filters, ends, &geometry)?;
@@ -160,7 +200,7 @@ impl Planner<'_> {
         let down = phases(sides.h, sides.r, 1, conv.padding.h, 1);
         let across = phases(sides.w, sides.s, 1, conv.padding.w, 1);
         let (Some(down), Some(across)) = (down.first(), across.first()) else { return Ok(()) };
-        for rows in self.rows(winograd.places() * sides.c.next_multiple_of(winograd.rows))? {
+        for rows in self.rows(PLACES * sides.c.next_multiple_of(winograd.rows))? {
             let geometry = self.phase_geometry(&rows, Padded::NONE, down, across);
             let mut scratch = Scratch::default();
             let filters = self.transform_filters(winograd, &mut scratch, &rows, &geometry)?;
@@ -170,7 +210,7 @@ impl Planner<'_> {
                     source: self.y(SOURCE, Tensor::Dy, Access::Read, &samples),
                     result: self.x(RESULT, Tensor::Dx, access, &samples),
                     bias: None,
-                    copied: winograd.copied(&geometry, [down.padding, across.padding]),
+                    border: [down.padding, across.padding],
                 };
                 let geometry = Conv2dParams { samples: samples.len() as u32, ..geometry };
                 self.filtered(winograd, Pass::BackwardInput, &mut scratch.clone(), &filters, ends, &geometry)?;
@@ -179,13 +219,12 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Ranges of samples whose transformed pictures and products fit a cache, and whose quads the shader can tell
-    /// apart.
+    /// Ranges of samples whose transformed pictures and products fit a cache, and whose quads the shader can tell apart.
     fn winograd_samples(&self, winograd: &Winograd, geometry: &Conv2dParams) -> Result<Vec<Range<usize>>, PlanError> {
-        let [down, across] = winograd.quads(geometry);
+        let [down, across] = Winograd::quads(geometry);
         let quads = down * across;
         let channels = geometry.source_count.max(geometry.result_count) as usize;
-        let largest = winograd.places() * channels * quads * QUAD;
+        let largest = PLACES * channels * quads * QUAD;
         let most = (MOST_TRANSFORMED / largest.max(1)).max(1).min(MOST_QUADS / quads);
         if most == 0 {
             let why = format!("{quads} quads of one sample are more than the {MOST_QUADS} it can tell apart");
@@ -203,12 +242,13 @@ impl Planner<'_> {
     ) -> Result<Range<usize>, PlanError> {
         let depth = (geometry.source_count as usize).next_multiple_of(winograd.depth);
         let count = (geometry.result_count as usize).next_multiple_of(winograd.rows) * depth;
-        let filters = self.scratch(scratch, winograd.places() * count)?;
+        let filters = self.scratch(scratch, PLACES * count)?;
         let w = self.w(Tensor::W, Access::Read, rows);
         let params = Conv2dParams { w_skip: w.skip, ..*geometry };
         let bindings = vec![w.binding, part(SCRATCH + 1, Access::Write, &filters)];
         let groups = self.flat(count)?;
-        self.push_winograd(winograd, "transform_filters", &params, bindings, groups);
+        let definitions = winograd.definitions(&params, Pixels::Shifted(0), Fusion::no_definitions());
+        self.push_expanded(&SHADER, definitions, "transform_filters", &params, bindings, groups);
         Ok(filters)
     }
 
@@ -222,62 +262,67 @@ impl Planner<'_> {
         ends: Ends,
         geometry: &Conv2dParams,
     ) -> Result<(), PlanError> {
-        let [down, across] = winograd.quads(geometry);
-        let quads = geometry.samples as usize * down * across;
-        let (sources, results) = (geometry.source_count as usize, geometry.result_count as usize);
-        let params = Conv2dParams { result_skip: ends.result.skip, ..padded(geometry, ends.copied) };
+        let Ends { source, result, bias, border } = ends;
+        let results = geometry.result_count as usize;
+        let rows = results.next_multiple_of(winograd.rows);
+        let blocks = winograd.blocks(geometry);
+        let transformed = self.transform_source(winograd, scratch, source, border, geometry)?;
+        let products = self.scratch(scratch, winograd.planes(blocks, rows))?;
 
-        let copy = self.pad_rows(scratch, ends.source, ends.copied, geometry)?;
-        let transformed = self.scratch(scratch, winograd.places() * sources * quads * QUAD)?;
-        let products = self.scratch(scratch, winograd.places() * results * quads * QUAD)?;
-
-        let bindings = vec![part(SCRATCH, Access::ReadWrite, &copy), part(SCRATCH + 1, Access::Write, &transformed)];
-        let groups = self.quad_groups(quads, sources)?;
-        self.push_winograd(winograd, "transform_source", &params, bindings, groups);
-
+        let params = Conv2dParams { result_skip: result.skip, ..*geometry };
+        let definitions = winograd.definitions(&params, Pixels::Shifted(0), Fusion::no_definitions());
         let operands = [(SCRATCH, filters), (SCRATCH + 1, &transformed), (SCRATCH + 2, &products)];
         let bindings = operands.map(|(slot, range)| part(slot, Access::ReadWrite, range)).to_vec();
-        let width = winograd.columns / QUAD * if winograd.lanes == 0 { ALONE } else { winograd.lanes };
-        let groups = [
-            self.dimension(quads.div_ceil(width))?,
-            self.dimension(results.div_ceil(winograd.rows))?,
-            winograd.places() as u32,
-        ];
-        self.push_winograd(winograd, "multiply", &params, bindings, groups);
+        let groups = [self.dimension(blocks)?, self.dimension(rows / winograd.rows)?, PLACES as u32];
+        self.push_expanded(&SHADER, definitions, "multiply", &params, bindings, groups);
 
-        let mut bindings = ends.bias.into_iter().chain([ends.result.binding, read(SCRATCH, &products)]).collect();
-        let groups = self.quad_groups(quads, results)?;
+        let mut bindings = bias.into_iter().chain([result.binding, read(SCRATCH, &products)]).collect();
+        let groups = self.quad_groups(winograd, blocks, results)?;
         let stored = self.stored(pass, &mut bindings);
-        self.push_winograd_storing(winograd, (pass.name(), stored), &params, bindings, groups);
+        let definitions = winograd.definitions(&params, Pixels::Shifted(0), stored);
+        self.push_expanded(&SHADER, definitions, pass.name(), &params, bindings, groups);
         Ok(())
     }
 
-    /// An invocation for each quad, and a plane of workgroups for each channel.
-    fn quad_groups(&self, quads: usize, channels: usize) -> Result<[u32; 3], PlanError> {
-        let [x, y, _] = workgroups(NAME, quads.div_ceil(GROUP), self.limits)?;
-        Ok([x, y, dimension(NAME, channels, self.limits)?])
-    }
-
-    fn push_winograd(
+    /// Transforms the `source` of `geometry`, from a padded copy where its rows are not whole vectors, and returns where
+    /// to.
+    fn transform_source(
         &mut self,
         winograd: &Winograd,
-        entry: &'static str,
-        params: &Conv2dParams,
-        bindings: Vec<Binding>,
-        groups: [u32; 3],
-    ) {
-        self.push_winograd_storing(winograd, (entry, Fusion::no_definitions()), params, bindings, groups);
+        scratch: &mut Scratch,
+        source: Bound,
+        border: [i64; 2],
+        geometry: &Conv2dParams,
+    ) -> Result<Range<usize>, PlanError> {
+        let channels = geometry.source_count as usize;
+        let blocks = winograd.blocks(geometry);
+        let whole = geometry.source_w.is_multiple_of(4) && source.skip.is_multiple_of(4);
+        let (pixels, params, picture) = if whole {
+            let shift = (-border[1]).rem_euclid(QUAD as i64);
+            let params = Conv2dParams {
+                source_skip: source.skip,
+                // Negative borders wrap, as the shader's indices do.
+                padding_h: border[0] as u32,
+                origin_w: ((border[1] + shift) / QUAD as i64) as u32,
+                ..*geometry
+            };
+            (Pixels::Shifted(shift as u32), params, source.binding)
+        } else {
+            let copied = Winograd::copied(geometry, border);
+            let copy = self.pad_rows(scratch, source, copied, geometry)?;
+            (Pixels::Copied, padded(geometry, copied), part(SCRATCH, Access::ReadWrite, &copy))
+        };
+        let transformed = self.scratch(scratch, winograd.planes(blocks, channels))?;
+        let bindings = vec![picture, part(SCRATCH + 1, Access::Write, &transformed)];
+        let groups = self.quad_groups(winograd, blocks, channels)?;
+        let definitions = winograd.definitions(&params, pixels, Fusion::no_definitions());
+        self.push_expanded(&SHADER, definitions, "transform_source", &params, bindings, groups);
+        Ok(transformed)
     }
 
-    fn push_winograd_storing(
-        &mut self,
-        winograd: &Winograd,
-        (entry, stored): (&'static str, Stored),
-        params: &Conv2dParams,
-        bindings: Vec<Binding>,
-        groups: [u32; 3],
-    ) {
-        let definitions = [&winograd.definitions(params)[..], &stored].concat();
-        self.push_expanded(&SHADER, definitions, entry, params, bindings, groups);
+    /// An invocation for each quad of whole blocks, and a plane of workgroups for each channel.
+    fn quad_groups(&self, winograd: &Winograd, blocks: usize, channels: usize) -> Result<[u32; 3], PlanError> {
+        let quads = self.dimension(blocks * winograd.width() / winograd.group())?;
+        Ok([quads, 1, self.dimension(channels)?])
     }
 }

@@ -99,7 +99,13 @@ impl WinogradTiles {
         let aligned = self.out == VECTOR
             && params.result_w.is_multiple_of(VECTOR as u32)
             && params.result_skip.is_multiple_of(VECTOR as u32);
-        vec![("OUT", self.out as u32), ("ABREAST", 1), ("ALIGNED", u32::from(aligned))]
+        vec![
+            ("OUT", self.out as u32),
+            ("ABREAST", 1),
+            ("ALIGNED", u32::from(aligned)),
+            ("ACCUMULATE", params.accumulate),
+            ("STEP_W", 1),
+        ]
     }
 }
 
