@@ -16,8 +16,9 @@
 //! Units are invocations on a GPU, and workgroups on the host's cores, which run one at a time.
 //!
 //! `fit` tells the host's cores from GPUs: workgroup memory is memory like any other there, and a barrier makes the
-//! driver store every register, unless the workgroup is one vector of a core; what is made for the host is faster. The constants are round numbers between devices of one
-//! kind, not measurements of this one: only the order of the results is used.
+//! driver store every register, unless the workgroup is one vector of a core; what is made for the host is faster. The
+//! constants are round numbers between devices of one kind, not measurements of this one: only the order of the results is
+//! used.
 
 use brigade_kernels::{Binding, Dispatch, Limits, Pass, Plan, Variant, Work};
 
@@ -91,21 +92,22 @@ impl Main {
         let workgroups: f64 = dispatch.workgroups.iter().map(|&side| f64::from(side)).product();
         let invocations = workgroups * f64::from(invocations);
         // Products between transforms read their operands through bindings that could write.
-        let operand = |binding: &Binding| dispatch.kernel.entry == PRODUCTS && binding.access.reads();
+        let operand = |binding: &Binding| PRODUCTS.contains(&dispatch.kernel.entry) && binding.access.reads();
         let written = dispatch.bindings.iter().filter(|binding| binding.access.writes() && !operand(binding));
         let results: usize = written.map(|binding| binding.range.len()).sum();
         Self { workgroups, invocations, block: results as f64 / invocations, shares, waits }
     }
 }
 
-/// The entry point of matrix products between two transforms.
-const PRODUCTS: &str = "products";
+/// The entry points of matrix products between two transforms, on GPUs and on the host's cores.
+const PRODUCTS: [&str; 2] = ["products", "multiply"];
 
 /// The products between transforms, else the dispatches of the first entry point that is named after the pass; all where
 /// there is none.
 fn main(plan: &Plan, pass: Pass) -> Vec<&Dispatch> {
     let entries = || plan.dispatches.iter().map(|dispatch| dispatch.kernel.entry);
-    let named = entries().find(|entry| *entry == PRODUCTS).or_else(|| entries().find(|e| e.starts_with(pass.name())));
+    let named =
+        entries().find(|entry| PRODUCTS.contains(entry)).or_else(|| entries().find(|e| e.starts_with(pass.name())));
     plan.dispatches.iter().filter(|d| named.is_none_or(|named| d.kernel.entry == named)).collect()
 }
 
@@ -179,6 +181,15 @@ mod tests {
                 let first = found[0].starts_with("winograd-4x4-tiles");
                 assert_eq!(first, pays, "{pass} of {channels} channels: {found:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_quarter_of_the_multiply_adds_comes_first() {
+        let conv = serde_json::json!({"out_channels": 64, "kernel": 3, "padding": 1});
+        let problem = Problem { n: 32, input: Shape::new(32, 32, 32) };
+        for pass in [Pass::Forward, Pass::BackwardInput] {
+            assert_eq!(ranked("conv2d", &conv, pass, problem, &host())[0], "winograd-4x4", "{pass}");
         }
     }
 }

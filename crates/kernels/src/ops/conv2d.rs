@@ -27,6 +27,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::winograd::Winograd;
 use self::winograd_tiles::WinogradTiles;
 use super::attributes::{self, Pair};
 use super::gemm;
@@ -351,7 +352,7 @@ impl Operation for Conv2d {
         let correlates = matches!(pass, Pass::Forward | Pass::BackwardInput);
         let broadcast = correlates.then_some(Variant { name: "broadcast", pass, requires });
         let pointwise = pointwise::Pointwise::variants(self, pass);
-        let winograd = winograd::Winograd::variants(self, pass);
+        let winograd = Winograd::variants(self, pass);
         let software = pointwise.chain(direct::Direct::variants(self, pass)).chain(winograd).chain(broadcast);
         let gpu = gemm::variants(pass).chain(WinogradTiles::variants(self, pass));
         software.chain(gpu).chain(everywhere).collect()
@@ -374,10 +375,13 @@ impl Operation for Conv2d {
 
     fn work_of(&self, pass: Pass, variant: &Variant, problem: Problem) -> Result<Work, ShapeError> {
         let work = self.work(pass, problem)?;
-        match WinogradTiles::named(variant.name) {
-            Some(winograd) => Ok(Work { flops: winograd.flops(&self.sides(problem)?, pass), ..work }),
-            None => Ok(work),
-        }
+        let sides = self.sides(problem)?;
+        let flops = match (WinogradTiles::named(variant.name), Winograd::named(variant.name)) {
+            (Some(winograd), _) => winograd.flops(&sides, pass),
+            (_, Some(_)) => Winograd::flops(&sides, pass),
+            _ => work.flops,
+        };
+        Ok(Work { flops, ..work })
     }
 
     fn additions(&self, tensor: Tensor, problem: Problem) -> usize {

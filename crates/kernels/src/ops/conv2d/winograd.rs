@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::pad::{Copied, padded};
 use super::phase::phases;
 use super::plan::{Padded, Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
-use super::{Conv2d, Conv2dParams, NAME};
+use super::{Conv2d, Conv2dParams, NAME, Sides};
 use crate::fusion::Stored;
 use crate::ops::bound::Bound;
 use crate::{Access, Binding, Fusion, Pass, PlanError, Requirements, Shader, Tensor, Variant};
@@ -63,6 +63,11 @@ const FAMILY: [Winograd; 4] = [
 impl Winograd {
     pub(super) fn named(name: &str) -> Option<&'static Self> {
         FAMILY.iter().find(|member| member.name == name)
+    }
+
+    /// Floating-point operations of the products.
+    pub(super) fn flops(sides: &Sides, pass: Pass) -> u64 {
+        flops(OUT, sides, pass)
     }
 
     /// The members that can compute a pass of `conv`.
@@ -147,6 +152,13 @@ pub(super) fn suits(conv: &Conv2d, pass: Pass) -> bool {
     let sides = [(conv.kernel, FILTER), (conv.stride, 1), (conv.dilation, 1)];
     let computes = matches!(pass, Pass::Forward | Pass::BackwardInput);
     computes && sides.iter().all(|(pair, side)| pair.h == *side && pair.w == *side)
+}
+
+/// Floating-point operations of the products with tiles of out × out results, which are fewer than the definition's.
+pub(super) fn flops(out: usize, sides: &Sides, pass: Pass) -> u64 {
+    let [h, w] = if pass == Pass::Forward { [sides.p, sides.q] } else { [sides.h, sides.w] };
+    let tiles = h.div_ceil(out) * w.div_ceil(out);
+    2 * [places(out), sides.c, sides.k, sides.n, tiles].map(|side| side as u64).iter().product::<u64>()
 }
 
 /// Places in a tile of out × out results: a matrix product for each.
@@ -271,8 +283,9 @@ impl Planner<'_> {
 
         let params = Conv2dParams { result_skip: result.skip, ..*geometry };
         let definitions = winograd.definitions(&params, Pixels::Shifted(0), Fusion::no_definitions());
-        let operands = [(SCRATCH, filters), (SCRATCH + 1, &transformed), (SCRATCH + 2, &products)];
-        let bindings = operands.map(|(slot, range)| part(slot, Access::ReadWrite, range)).to_vec();
+        let operands = [(SCRATCH, filters), (SCRATCH + 1, &transformed)];
+        let operands = operands.map(|(slot, range)| part(slot, Access::ReadWrite, range));
+        let bindings = operands.into_iter().chain([part(SCRATCH + 2, Access::Write, &products)]).collect();
         let groups = [self.dimension(blocks)?, self.dimension(rows / winograd.rows)?, PLACES as u32];
         self.push_expanded(&SHADER, definitions, "multiply", &params, bindings, groups);
 

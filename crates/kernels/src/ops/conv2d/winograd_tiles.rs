@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::phase::phases;
 use super::plan::{Padded, Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
-use super::winograd::{places, suits};
+use super::winograd::{flops, places, suits};
 use super::{Conv2d, Conv2dParams, NAME, Sides};
 use crate::fusion::Stored;
 use crate::ops::bound::{Bound, dimension};
@@ -81,13 +81,9 @@ impl WinogradTiles {
         FAMILY.iter().filter(move |_| suits).filter_map(member)
     }
 
-    /// Floating-point operations of the products, which are fewer than the definition's.
+    /// Floating-point operations of the products.
     pub(super) fn flops(&self, sides: &Sides, pass: Pass) -> u64 {
-        let [h, w] = if pass == Pass::Forward { [sides.p, sides.q] } else { [sides.h, sides.w] };
-        2 * [places(self.out), sides.c, sides.k, sides.n, self.tiles(h, w)]
-            .map(|side| side as u64)
-            .iter()
-            .product::<u64>()
+        flops(self.out, sides, pass)
     }
 
     /// Tiles of a picture of results.
