@@ -159,6 +159,17 @@ impl StageReport {
         }
     }
 
+    /// Mean seconds that each action holds its stage: those on the device, and its share of the host's, which are what is
+    /// left of the stage's time where it neither computes nor waits for a neighbour. Of these a run's wall time is made.
+    pub fn held(&self) -> Durations {
+        let actions: usize = Verb::ALL.into_iter().map(|verb| self.tally(verb).count).sum();
+        let host = self.elapsed.saturating_sub(self.waited + self.busy()).as_secs_f64() / actions.max(1) as f64;
+        let Durations { forward, backward, input_gradient, weight_gradient, update } = self.durations();
+        let [forward, backward, input_gradient, weight_gradient, update] =
+            [forward, backward, input_gradient, weight_gradient, update].map(|device| device + host);
+        Durations { forward, backward, input_gradient, weight_gradient, update }
+    }
+
     pub(crate) fn note(&mut self, completion: &Completion) {
         for lap in &completion.laps {
             self.laps.entry(lap.kernel).or_default().add(Tally { count: 1, time: lap.time });
@@ -209,4 +220,24 @@ pub fn transfers(stages: &[StageReport]) -> Vec<Transfer> {
         gradient: ends[0].gradients_received.mean_seconds(),
     };
     stages.windows(2).map(link).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_neither_computes_nor_waits_falls_to_the_actions_alike() {
+        let mut report = StageReport::new(0);
+        for _ in 0..2 {
+            report.count(Verb::Forward, Duration::from_secs(1));
+            report.count(Verb::Backward, Duration::from_secs(2));
+        }
+        report.waited = Duration::from_secs(2);
+        report.elapsed = Duration::from_secs(10);
+        let (device, held) = (report.durations(), report.held());
+        // Of 10 s, 6 on the device and 2 of waiting leave 2 for four actions. These numbers are exact in f64.
+        assert_eq!((device.forward, device.backward), (1.0, 2.0));
+        assert_eq!((held.forward, held.backward), (1.5, 2.5));
+    }
 }

@@ -222,7 +222,7 @@ impl Bench {
     fn measured(&self, run: &Run, alone: &[Round]) -> Measured {
         let speedups = self.pairs(&run.rounds, |one, round| one.seconds / round.seconds);
         let bounds = self.pairs(&run.rounds, |one, round| one.seconds / self.busy(round));
-        let error = |given: &Round, round: &Round| (given.predict(self.steps) - round.seconds).abs() / round.seconds;
+        let error = |given: &Round, round: &Round| (given.predict_wall(self.steps) - round.seconds).abs() / round.seconds;
         let next: Vec<f64> = run.rounds.windows(2).map(|pair| error(&pair[0], &pair[1])).collect();
         Measured {
             spread: [
@@ -231,7 +231,7 @@ impl Bench {
             ],
             figure: figure(speedups, bounds),
             seconds: median(run.over(|round| round.seconds)),
-            predicted_seconds: median(run.over(|round| round.predict(self.steps))),
+            predicted_seconds: median(run.over(|round| round.predict_wall(self.steps))),
             prediction_error: median(run.over(|round| error(round, round))),
             prediction_error_of_next_round: (!next.is_empty()).then(|| median(next)),
             prediction_error_from_stages_alone: median(

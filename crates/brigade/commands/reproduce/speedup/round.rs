@@ -35,10 +35,19 @@ pub(super) fn together(alone: &[Run]) -> Vec<Round> {
 }
 
 impl Round {
-    /// Seconds of `steps` steps under layer-block-wise with the times of these stages and of the links between them.
+    /// Seconds of `steps` steps under layer-block-wise with the times of these stages' devices and of the links between them.
     pub(super) fn predict(&self, steps: usize) -> f64 {
+        self.simulated(steps, StageReport::durations)
+    }
+
+    /// The same in wall time: with what the host takes for each action too.
+    pub(super) fn predict_wall(&self, steps: usize) -> f64 {
+        self.simulated(steps, StageReport::held)
+    }
+
+    fn simulated(&self, steps: usize, durations: impl Fn(&StageReport) -> Durations) -> f64 {
         let rows = Rows::new(SCHEDULES[0], self.stages.len());
-        let durations: Vec<Durations> = self.stages.iter().map(StageReport::durations).collect();
+        let durations: Vec<Durations> = self.stages.iter().map(durations).collect();
         let capacity = |link| rows.capacity(link, 1);
         let simulation = simulate(&rows, &vec![1; steps], &durations, &transfers(&self.stages), capacity);
         simulation.map_or(f64::NAN, |simulation| simulation.makespan())
