@@ -222,7 +222,8 @@ impl Bench {
     fn measured(&self, run: &Run, alone: &[Round]) -> Measured {
         let speedups = self.pairs(&run.rounds, |one, round| one.seconds / round.seconds);
         let bounds = self.pairs(&run.rounds, |one, round| one.seconds / self.busy(round));
-        let error = |given: &Round, round: &Round| (given.predict_wall(self.steps) - round.seconds).abs() / round.seconds;
+        let error =
+            |given: &Round, round: &Round| (given.predict_wall(self.steps) - round.seconds).abs() / round.seconds;
         let next: Vec<f64> = run.rounds.windows(2).map(|pair| error(&pair[0], &pair[1])).collect();
         Measured {
             spread: [
