@@ -10,7 +10,7 @@ use brigade::{LearningRate, Schedule};
 use brigade_pipeline::schedule::Verb;
 use brigade_pipeline::{NamedTensor, Samples};
 use common::network::Network;
-use common::{assert_same_bits, pipeline, samples, small_model, trained};
+use common::{assert_same_bits, hardware, pipeline, samples, small_model, trained};
 
 const STARTS: [usize; 4] = [0, 2, 4, 7];
 const BATCH: usize = 4;
@@ -67,6 +67,13 @@ fn layer_block_wise_is_its_definition_on_the_reference() {
 #[test]
 fn layer_block_wise_is_its_definition_on_llvmpipe() {
     holds_on("llvmpipe");
+}
+
+#[test]
+fn layer_block_wise_is_its_definition_on_gpus() {
+    for name in &hardware() {
+        holds_on(name);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use brigade::{ModelSpec, Schedule, Sequential};
 use brigade_pipeline::staleness::StalenessOptions;
-use common::{assert_same_bits, pipeline_of, samples, trained};
+use common::{assert_same_bits, hardware, pipeline_of, samples, trained};
 use serde_json::json;
 
 /// A rectifier between every two kinds of layers that can compute its passes.
@@ -59,6 +59,13 @@ fn fusing_leaves_every_bit_on_the_reference() {
 #[test]
 fn fusing_leaves_every_bit_on_llvmpipe() {
     fusing_leaves_every_bit("llvmpipe");
+}
+
+#[test]
+fn fusing_leaves_every_bit_on_gpus() {
+    for name in &hardware() {
+        fusing_leaves_every_bit(name);
+    }
 }
 
 #[test]

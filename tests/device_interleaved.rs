@@ -4,7 +4,7 @@
 mod common;
 
 use brigade::Schedule;
-use common::{assert_same_bits, pipeline, samples, small_model, trained};
+use common::{assert_same_bits, hardware, pipeline, samples, small_model, trained};
 
 fn schedule(text: &str) -> Schedule {
     text.parse().unwrap()
@@ -37,6 +37,14 @@ fn interleaved_blocks_give_the_bits_of_one_stage_on_llvmpipe() {
 #[test]
 fn interleaved_blocks_give_the_bits_of_one_stage_on_swiftshader() {
     blocks_leave_the_bits_alone(&["swiftshader"]);
+}
+
+#[test]
+fn interleaved_blocks_give_the_bits_of_one_stage_on_gpus() {
+    for name in &hardware() {
+        blocks_leave_the_bits_alone(&[name]);
+        blocks_leave_the_bits_alone(&[name, "llvmpipe"]);
+    }
 }
 
 #[test]

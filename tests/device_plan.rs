@@ -12,7 +12,7 @@ use brigade_pipeline::plan::{MemoryPlan, Plan, PlanOptions, RunLength};
 use brigade_pipeline::schedule::Slack;
 use brigade_pipeline::staleness::{Corrections, StalenessOptions};
 use brigade_pipeline::{DataParallel, DataParallelOptions, PipelineOptions, Samples, Stretch, StretchReport};
-use common::{OPTIMISER, SEED, executor, feed, samples, small_model};
+use common::{OPTIMISER, SEED, executor, feed, hardware, samples, small_model};
 
 const BATCH: usize = 6;
 const NO_SLACK: Schedule = Schedule::OneForwardOneBackwardAsync;
@@ -121,6 +121,16 @@ fn holds(model: &Sequential, names: &[&str], starts: &[usize], (schedule, microb
 fn ledgers_are_the_plan_on_both_vendors_in_one_pipeline() {
     for &way in WAYS {
         holds(&small_model(), &["llvmpipe", "swiftshader"], &[0, 3, 6], way);
+    }
+}
+
+#[test]
+fn ledgers_are_the_plan_on_gpus_beside_a_software_adapter() {
+    for name in &hardware() {
+        for &way in WAYS {
+            holds(&small_model(), &[name, "llvmpipe"], &[0, 3, 6], way);
+        }
+        holds(&brigade::built_in("cnn-small").unwrap(), &[name], &[0, 3, 7], WAYS[0]);
     }
 }
 

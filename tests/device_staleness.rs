@@ -11,7 +11,7 @@ use brigade::Schedule;
 use brigade_pipeline::schedule::Slack;
 use brigade_pipeline::staleness::{Correction, WeightPolicy};
 use common::definition::{BATCH, Run, STEPS};
-use common::{assert_same_bits, corrected_pipeline, samples, small_model, trained};
+use common::{assert_same_bits, corrected_pipeline, hardware, samples, small_model, trained};
 
 const TWO: &[usize] = &[0, 4];
 const THREE: &[usize] = &[0, 2, 6];
@@ -67,6 +67,13 @@ fn policies_and_corrections_are_their_definition_on_the_reference() {
 #[test]
 fn policies_and_corrections_are_their_definition_on_llvmpipe() {
     every_run_holds_on("llvmpipe");
+}
+
+#[test]
+fn policies_and_corrections_are_their_definition_on_gpus() {
+    for name in &hardware() {
+        every_run_holds_on(name);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod common;
 
 use brigade::Schedule;
-use common::{assert_same_bits, feed, pipeline, samples, scaled_pipeline, small_model, trained};
+use common::{assert_same_bits, feed, hardware, pipeline, samples, scaled_pipeline, small_model, trained};
 
 /// Five steps of 6 samples and a last one of 5, in 4 microbatches: sizes 2, 2, 1, 1 and 2, 1, 1, 1.
 fn bits_do_not_depend_on_the_stages(name: &str) {
@@ -35,6 +35,13 @@ fn a_flushing_pipeline_is_transparent_on_swiftshader() {
     bits_do_not_depend_on_the_stages("swiftshader");
 }
 
+#[test]
+fn a_flushing_pipeline_is_transparent_on_gpus() {
+    for name in &hardware() {
+        bits_do_not_depend_on_the_stages(name);
+    }
+}
+
 /// Multiplying by a power of two and dividing by it again is exact: in f32 no bit may change.
 #[test]
 fn a_loss_scale_leaves_no_trace() {
@@ -47,11 +54,15 @@ fn a_loss_scale_leaves_no_trace() {
 
 #[test]
 fn runs_across_two_vendors_repeat_to_the_bit() {
+    repeats(["llvmpipe", "swiftshader"]);
+    for name in &hardware() {
+        repeats([name, "llvmpipe"]);
+    }
+}
+
+fn repeats(names: [&str; 2]) {
     let batches = samples(&small_model(), 4, 12);
-    let run = || {
-        let names = ["llvmpipe", "swiftshader"];
-        trained(&mut pipeline(&names, &[0, 2, 4, 7], Schedule::LayerBlockWise, 4, 1), &batches)
-    };
+    let run = || trained(&mut pipeline(&names, &[0, 2, 4, 7], Schedule::LayerBlockWise, 4, 1), &batches);
     let ((first, report), (second, _)) = (run(), run());
     assert_same_bits(&first, &second);
     // Stage 1 sends 4×6×4×4 to stage 2 and its gradient back: 12 steps of 4 samples of 4 bytes.

@@ -146,7 +146,7 @@ impl Settings {
                 nesterov: words.nesterov.unwrap_or(false),
             },
             precision,
-            loss_scale: words.loss_scale.map_or(default_scale(precision), |scale| scale as f32),
+            loss_scale: words.loss_scale.map_or(precision.loss_scale(), |scale| scale as f32),
             seed,
             threads: words.threads,
             memory_budget: words.memory_budget.map(|mib| (mib * 1_048_576.0) as u64),
@@ -197,14 +197,6 @@ pub fn check_stages(model: &Sequential, stages: usize) -> Result<(), Failure> {
         return Err(PlacementError::from(PartitionError::TooManyStages { stages, layers }).into());
     }
     Ok(())
-}
-
-/// Gradients of a mean over a batch lie around 1e-5, and `f16` thins out below 6e-5.
-const fn default_scale(precision: Precision) -> f32 {
-    match precision {
-        Precision::F32 => 1.0,
-        Precision::F16 => 1024.0,
-    }
 }
 
 fn model(words: &Words) -> Result<Sequential, Failure> {

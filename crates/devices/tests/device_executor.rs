@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use brigade_devices::{Command, DeviceError, OpenOptions, Program, Purpose, Slice, self_test};
 use brigade_kernels::Pass;
-use common::{ADAPTERS, everyone, gpus, opened, pattern, plain, slice};
+use common::{adapters, everyone, gpus, opened, pattern, plain, slice};
 use twice::doubling;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -200,7 +200,7 @@ fn device_allocations_out_of_limits_are_errors() {
         assert!(error.to_string().contains(&executor.info().name), "{error}");
         executor.allocate(64, Purpose::Weights).unwrap();
     }
-    for name in ADAPTERS {
+    for name in &adapters() {
         let options = OpenOptions { budget_bytes: Some(1 << 20), ..OpenOptions::default() };
         let mut executor = opened(name, &options);
         let kept = executor.allocate(200_000, Purpose::Weights).unwrap();
@@ -319,7 +319,7 @@ fn device_self_test_leaves_wrong_variants_out() {
 
 #[test]
 fn device_times_are_of_the_right_size() {
-    for name in ADAPTERS {
+    for name in &adapters() {
         let mut executor = plain(name);
         let times = [1, 200].map(|count| {
             let (program, _) = doubling(executor.as_mut(), 1 << 16, count);
@@ -344,7 +344,7 @@ fn device_times_are_of_the_right_size() {
 
 #[test]
 fn device_without_timestamps_gives_none() {
-    for name in ADAPTERS {
+    for name in &adapters() {
         let mut executor = opened(name, &OpenOptions { timestamps: false, ..OpenOptions::default() });
         let (program, _) = doubling(executor.as_mut(), 64, 1);
         let id = executor.prepare(&program, 1).unwrap();

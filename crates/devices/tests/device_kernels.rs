@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use brigade_devices::{Executor, OpenOptions, Words, run_case, self_test, verify, verify_some};
 use brigade_kernels::ops::OPERATIONS;
-use brigade_kernels::{Case, Pass, Random, Tensor};
-use common::{ADAPTERS, everyone, opened, plain};
+use brigade_kernels::{Case, Pass, Precision, Random, Tensor};
+use common::{adapters, everyone, hardware, opened, plain};
 
 const CASES: u64 = 20;
 
@@ -61,6 +61,16 @@ fn device_kernels_on_swiftshader() {
     every_operation(plain("swiftshader").as_mut(), CASES, 2);
 }
 
+/// What runs by default, and what may round.
+#[test]
+fn device_kernels_on_gpus() {
+    for name in &hardware() {
+        every_operation(plain(name).as_mut(), CASES, 1);
+        let rounding = OpenOptions { precision: Precision::F16, ..OpenOptions::default() };
+        every_operation(opened(name, &rounding).as_mut(), CASES, 1);
+    }
+}
+
 #[test]
 fn device_kernels_on_the_reference() {
     every_operation(plain("reference").as_mut(), CASES, 2);
@@ -68,7 +78,7 @@ fn device_kernels_on_the_reference() {
 
 #[test]
 fn device_kernels_in_the_checked_build() {
-    for name in ADAPTERS {
+    for name in &adapters() {
         let checked = OpenOptions { checked: true, ..OpenOptions::default() };
         every_operation(opened(name, &checked).as_mut(), CASES, 4);
     }
@@ -76,7 +86,7 @@ fn device_kernels_in_the_checked_build() {
 
 #[test]
 fn row_29_kernels_split_over_small_bindings() {
-    for name in ADAPTERS {
+    for name in &adapters() {
         for binding_bytes in [1024, 4096] {
             let options = OpenOptions { binding_bytes: Some(binding_bytes), ..OpenOptions::default() };
             let mut executor = opened(name, &options);

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use brigade_devices::{Executor, OpenOptions, verify_some};
 use brigade_kernels::ops::find;
 use brigade_kernels::{Case, Fusion, Operation, Pass, Precision, Problem, Random, Scalars, Shape, Variant};
-use common::opened;
+use common::{hardware, opened};
 use serde_json::json;
 
 const OPERATIONS: [&str; 2] = ["linear", "conv2d"];
@@ -54,7 +54,14 @@ fn take_turns(executor: &mut dyn Executor, cases: u64, turns: usize) {
 /// fused to what is stored at the end.
 #[test]
 fn device_tiles_where_there_are_several() {
-    let mut executor = opened("llvmpipe", &options());
+    several_tiles("llvmpipe");
+    for name in &hardware() {
+        several_tiles(name);
+    }
+}
+
+fn several_tiles(adapter: &str) {
+    let mut executor = opened(adapter, &options());
     let conv = json!({"out_channels": 139, "kernel": 3, "stride": [2, 1], "padding": 1, "bias": false});
     let linear = json!({"out_features": 203});
     for (name, attributes, n, input) in
@@ -71,9 +78,12 @@ fn device_tiles_where_there_are_several() {
             assert!(report.deviation.holds(), "{report}");
             compared.insert(report.variant);
         }
-        // Its subgroups of eight are all that these need; cooperative matrices it has none.
+        println!("{adapter}: {name}: {compared:?}");
+        // llvmpipe's subgroups of eight are all that these need; cooperative matrices it has none.
         let runs = |name: &&str| !name.starts_with("cooperative");
-        assert_eq!(compared, members.into_iter().filter(runs).collect(), "{name}");
+        if adapter == "llvmpipe" {
+            assert_eq!(compared, members.into_iter().filter(runs).collect(), "{name}");
+        }
     }
 }
 
@@ -89,6 +99,15 @@ fn device_tiles_on_llvmpipe() {
 #[test]
 fn device_tiles_on_swiftshader() {
     take_turns(opened("swiftshader", &options()).as_mut(), 16, 4);
+}
+
+#[test]
+fn device_tiles_on_gpus() {
+    for name in &hardware() {
+        take_turns(opened(name, &options()).as_mut(), 24, 1);
+        take_turns(opened(name, &OpenOptions { checked: true, ..options() }).as_mut(), 12, 1);
+        take_turns(opened(name, &OpenOptions { binding_bytes: Some(4096), ..options() }).as_mut(), 18, 1);
+    }
 }
 
 #[test]

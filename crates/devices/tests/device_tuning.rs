@@ -16,7 +16,7 @@ use brigade_devices::{
 };
 use brigade_kernels::ops::{OPERATIONS, find};
 use brigade_kernels::{Pass, Problem, Shape, Variant};
-use common::{ADAPTERS, adapter, plain};
+use common::{adapter, adapters, plain};
 use twice::Twice;
 
 fn twice(variants: &'static [&'static str]) -> Vec<Task> {
@@ -70,7 +70,7 @@ fn file(folder: &Path) -> PathBuf {
 #[test]
 fn device_tuning_names_wrong_variants_and_never_chooses_them() {
     let tasks = twice(&["hasty", "threefold", "uncompilable", "slow", "right"]);
-    for name in ADAPTERS {
+    for name in &adapters() {
         let info = adapter(name);
         let folder = tempfile::tempdir().unwrap();
         for effort in [Tuning::Quick, Tuning::Full] {
@@ -180,7 +180,7 @@ fn device_tuning_offers_wide_subgroups_only_where_they_are() {
 
 #[test]
 fn device_tuning_chooses_among_the_layers_variants_and_remembers() {
-    for name in ADAPTERS {
+    for name in &adapters() {
         let info = adapter(name);
         let folder = tempfile::tempdir().unwrap();
         let (selection, report, opened) = tune(&info, Tuning::Quick, Some(folder.path()), &layers()).unwrap();

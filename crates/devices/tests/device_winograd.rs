@@ -11,7 +11,7 @@ use std::sync::Arc;
 use brigade_devices::{Executor, OpenOptions, verify_some};
 use brigade_kernels::ops::find;
 use brigade_kernels::{Case, Operation, Problem, Random, Scalars, Shape};
-use common::opened;
+use common::{hardware, opened};
 use serde_json::{Value, json};
 
 const MEMBERS: usize = 4;
@@ -65,6 +65,15 @@ fn device_winograd_in_tiles_on_llvmpipe() {
     let mut executor = opened("llvmpipe", &options());
     all_members(executor.as_mut(), &small());
     all_members(executor.as_mut(), &large());
+}
+
+#[test]
+fn device_winograd_in_tiles_on_gpus() {
+    for name in &hardware() {
+        let mut executor = opened(name, &options());
+        all_members(executor.as_mut(), &small());
+        all_members(executor.as_mut(), &large());
+    }
 }
 
 #[test]

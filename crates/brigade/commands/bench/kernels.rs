@@ -3,9 +3,9 @@
 //! The variants of a pass are timed in turn, round by round, so that a machine whose speed drifts slows them alike;
 //! the multiply-add and the copy kernel, which give the ceiling, are timed again before each problem.
 
-use brigade::{Failure, Status, choose, open};
-use brigade_devices::DeviceInfo;
-use brigade_kernels::{Limits, Pass};
+use brigade::{Failure, Status, choose};
+use brigade_devices::{DeviceInfo, OpenOptions};
+use brigade_kernels::{Limits, Pass, Precision};
 
 use super::statistics::Spread;
 use crate::output;
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Only what has this in OPERATION/PROBLEM/PASS, such as `conv2d/3x3` or `update`
     #[arg(long, default_value = "")]
     filter: String,
+    /// What operands of products may be rounded to: with `f16` the variants that round are measured too
+    #[arg(long, default_value_t)]
+    precision: Precision,
     /// Prints one JSON document
     #[arg(long)]
     json: bool,
@@ -69,11 +72,12 @@ fn limits(devices: &[String]) -> Result<Limits, Failure> {
 }
 
 fn measure(args: &Args, info: &DeviceInfo, problems: &[problems::Problem]) -> Result<report::Device, Failure> {
-    let mut executor = open(info, args.threads)?;
+    let options = OpenOptions { threads: Some(args.threads), precision: args.precision, ..OpenOptions::default() };
+    let mut executor = brigade_devices::open(info, &options)?;
     let executor = executor.as_mut();
     let mut ceiling = ceiling::Meter::new(executor)?;
     let mut rows = Vec::new();
-    for problem in problems {
+    for problem in problems.iter().filter(|problem| !problem.large || !info.is_software()) {
         eprintln!("{}: {}/{}", info.name, problem.case.operation.name(), problem.name);
         ceiling.sample(executor)?;
         let wanted = |pass: Pass| problem.path(pass).contains(&args.filter);

@@ -5,6 +5,7 @@
 //! measured together.
 
 use brigade::{Failure, Placement, Schedule, Tuning, built_in, check_stages, choose};
+use brigade_kernels::Precision;
 
 use crate::output;
 
@@ -44,6 +45,9 @@ pub(crate) struct Args {
     /// Tuning of kernels: off, quick or full
     #[arg(long, default_value_t)]
     tune: Tuning,
+    /// What operands of products may be rounded to
+    #[arg(long, default_value_t)]
+    precision: Precision,
     /// Prints one JSON document
     #[arg(long)]
     json: bool,

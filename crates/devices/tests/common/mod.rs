@@ -16,6 +16,17 @@ pub(crate) fn adapter(name: &str) -> DeviceInfo {
     }
 }
 
+/// The GPUs of this machine, by name: none on one that has only software adapters.
+pub(crate) fn hardware() -> Vec<String> {
+    let is_gpu = |info: &DeviceInfo| matches!(info.kind, Kind::Discrete | Kind::Integrated | Kind::Virtual);
+    list().into_iter().filter(is_gpu).map(|info| info.name).collect()
+}
+
+/// Both test adapters, and the GPUs that are here.
+pub(crate) fn adapters() -> Vec<String> {
+    ADAPTERS.into_iter().map(str::to_owned).chain(hardware()).collect()
+}
+
 /// Opens an adapter.
 pub(crate) fn opened(name: &str, options: &OpenOptions) -> Box<dyn Executor> {
     open(&adapter(name), options).unwrap()
@@ -26,12 +37,12 @@ pub(crate) fn plain(name: &str) -> Box<dyn Executor> {
     opened(name, &OpenOptions { threads: Some(1), ..OpenOptions::default() })
 }
 
-/// Both adapters and the reference.
+/// All adapters and the reference.
 pub(crate) fn everyone() -> Vec<Box<dyn Executor>> {
-    ADAPTERS.into_iter().chain(["reference"]).map(plain).collect()
+    adapters().iter().map(String::as_str).chain(["reference"]).map(plain).collect()
 }
 
-/// Both adapters.
+/// All adapters.
 pub(crate) fn gpus() -> Vec<Box<dyn Executor>> {
     everyone().into_iter().filter(|executor| executor.info().kind != Kind::Reference).collect()
 }

@@ -11,6 +11,8 @@ pub(super) struct Problem {
     pub(super) case: Case,
     /// Its attributes and its input, for people.
     pub(super) size: String,
+    /// Whether it is so large that only a GPU is asked for it: smaller ones leave most of such a device idle.
+    pub(super) large: bool,
 }
 
 impl Problem {
@@ -18,7 +20,11 @@ impl Problem {
         let entry = ops::find(operation).ok_or_else(|| Failure::usage(format!("there is no operation {operation}")))?;
         let made = (entry.from_attributes)(attributes).map_err(|error| Failure::usage(error.to_string()))?;
         let case = Case { operation: made.into(), problem: Size { n, input }, scalars: Scalars::new() };
-        Ok(Self { name, case, size: format!("{n}×{input} {attributes}") })
+        Ok(Self { name, case, size: format!("{n}×{input} {attributes}"), large: false })
+    }
+
+    fn large(self) -> Self {
+        Self { large: true, ..self }
     }
 
     /// What `--filter` looks in.
@@ -54,6 +60,9 @@ fn all() -> Result<Vec<Problem>, Failure> {
     [
         Problem::new("linear", "512", &json!({"out_features": 512, "bias": false}), 512, Shape::vector(512)),
         Problem::new("linear", "4096-128", &json!({"out_features": 128}), 32, Shape::vector(4096)),
+        Problem::new("linear", "2048", &json!({"out_features": 2048, "bias": false}), 1024, Shape::vector(2048))
+            .map(Problem::large),
+        conv("3x3-large", 128, (3, 1, 1), 32, Shape::new(128, 28, 28)).map(Problem::large),
         conv("3x3", 64, (3, 1, 1), 8, Shape::new(32, 32, 32)),
         conv("3x3-first", 32, (3, 1, 1), 8, Shape::new(3, 32, 32)),
         conv("3x3-stride-2", 64, (3, 2, 1), 8, Shape::new(32, 32, 32)),

@@ -20,6 +20,7 @@ pub(super) struct Report {
     schedule: String,
     microbatches: usize,
     threads: Option<usize>,
+    precision: String,
     steps: usize,
     /// From the end of a step to the end of the next.
     milliseconds: Option<Spread>,
@@ -84,6 +85,7 @@ impl Report {
             schedule: args.schedule.clone(),
             microbatches: args.microbatches,
             threads: args.threads,
+            precision: args.precision.to_string(),
             steps: plain.step_milliseconds.len(),
             images_per_second: milliseconds.map(|time| 1e3 * args.batch as f64 / time.median),
             milliseconds,

@@ -35,6 +35,7 @@ impl Bench {
             .batch(args.batch)
             .threads(args.threads)
             .tune(args.tune)
+            .precision(args.precision, args.precision.loss_scale())
             .profile(profile);
         let mut bench = Self {
             pipeline: trainer.start()?,
