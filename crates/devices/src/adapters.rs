@@ -1,5 +1,7 @@
 //! What devices there are, and which one a name means.
 
+use std::sync::OnceLock;
+
 use brigade_kernels::Limits;
 use wgpu::{AdapterInfo, Backends, CooperativeMatrixProperties, CooperativeScalarType, DeviceType, Features};
 
@@ -82,9 +84,19 @@ pub(crate) fn enumerate(backends: Backends) -> Vec<(DeviceInfo, wgpu::Adapter)> 
         flags: wgpu::InstanceFlags::empty(),
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     };
-    let adapters = pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(backends));
+    let instance = wgpu::Instance::new(descriptor);
+    let adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    if adapters.iter().any(|adapter| is_hardware(adapter.get_info().device_type)) {
+        // Never let go of: while one instance is left, no loader takes a GPU's driver out of the process and back in.
+        static FIRST: OnceLock<wgpu::Instance> = OnceLock::new();
+        FIRST.get_or_init(|| instance);
+    }
     let described = adapters.iter().filter_map(|adapter| Some((describe(adapter)?, adapter.clone())));
     settle(described.collect())
+}
+
+const fn is_hardware(device: DeviceType) -> bool {
+    matches!(device, DeviceType::DiscreteGpu | DeviceType::IntegratedGpu | DeviceType::VirtualGpu)
 }
 
 fn describe(adapter: &wgpu::Adapter) -> Option<DeviceInfo> {

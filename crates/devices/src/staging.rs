@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::mpsc::Sender;
 
+use crate::door::Tenancy;
+
 /// Where a slot goes when it is no longer held. Sending may come from any thread, and after the executor has gone.
 #[derive(Debug)]
 pub(crate) struct Home {
@@ -13,6 +15,9 @@ pub(crate) struct Home {
     pub(crate) slot: usize,
     /// The way back.
     pub(crate) returned: Sender<usize>,
+    /// Outlives the slot's view.
+    #[expect(dead_code, reason = "held for its end alone")]
+    pub(crate) tenancy: Tenancy,
 }
 
 /// A slot to fill before a submission.

@@ -65,9 +65,9 @@ fn device_kernels_on_swiftshader() {
 #[test]
 fn device_kernels_on_gpus() {
     for name in &hardware() {
-        every_operation(plain(name).as_mut(), CASES, 1);
+        every_operation(plain(name).as_mut(), CASES / 2, 1);
         let rounding = OpenOptions { precision: Precision::F16, ..OpenOptions::default() };
-        every_operation(opened(name, &rounding).as_mut(), CASES, 1);
+        every_operation(opened(name, &rounding).as_mut(), CASES / 2, 1);
     }
 }
 

@@ -104,9 +104,9 @@ fn device_tiles_on_swiftshader() {
 #[test]
 fn device_tiles_on_gpus() {
     for name in &hardware() {
-        take_turns(opened(name, &options()).as_mut(), 24, 1);
-        take_turns(opened(name, &OpenOptions { checked: true, ..options() }).as_mut(), 12, 1);
-        take_turns(opened(name, &OpenOptions { binding_bytes: Some(4096), ..options() }).as_mut(), 18, 1);
+        take_turns(opened(name, &options()).as_mut(), 12, 1);
+        take_turns(opened(name, &OpenOptions { checked: true, ..options() }).as_mut(), 9, 2);
+        take_turns(opened(name, &OpenOptions { binding_bytes: Some(4096), ..options() }).as_mut(), 9, 2);
     }
 }
 

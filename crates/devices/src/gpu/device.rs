@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use wgpu::{BufferUsages, ErrorFilter, PollError, PollType, SubmissionIndex};
 
 use super::health::Health;
+use crate::door::Tenancy;
 use crate::slots::buffer_bytes;
 use crate::{DeviceError, DeviceInfo, Ledger, OpenOptions, Purpose};
 
@@ -22,6 +23,8 @@ pub(crate) struct Gpu {
     pub(super) patience: Duration,
     budget: u64,
     health: Arc<Health>,
+    /// The last field: it goes after the device and the queue.
+    pub(super) tenancy: Tenancy,
 }
 
 impl Gpu {
@@ -35,7 +38,8 @@ impl Gpu {
             heard.fail(DeviceError::Validation { device: name.clone(), message: error.to_string() });
         }));
         let budget = options.budget_bytes.unwrap_or(u64::MAX);
-        Self { info, device, queue, ledger: Ledger::default(), patience: options.patience, budget, health }
+        let tenancy = Tenancy::new(&device, &queue);
+        Self { info, device, queue, ledger: Ledger::default(), patience: options.patience, budget, health, tenancy }
     }
 
     pub(super) fn name(&self) -> String {

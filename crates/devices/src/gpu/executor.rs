@@ -35,7 +35,6 @@ pub(super) struct Scratch {
 
 /// Runs programs through wgpu.
 pub(crate) struct GpuExecutor {
-    pub(super) gpu: Gpu,
     pub(super) buffers: Vec<Option<Held>>,
     pub(super) pipelines: Pipelines,
     pub(super) programs: Vec<Option<Prepared>>,
@@ -45,6 +44,8 @@ pub(crate) struct GpuExecutor {
     pub(super) submissions: u64,
     pub(super) clock: Option<Clock>,
     pub(super) selection: Selection,
+    /// The last field: it goes after everything that was made on it.
+    pub(super) gpu: Gpu,
 }
 
 impl GpuExecutor {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use wgpu::{BufferUsages, MapMode, SubmissionIndex};
 
 use super::device::Gpu;
+use crate::door::Tenancy;
 use crate::slots::{Slots, Way};
 use crate::staging::Home;
 use crate::{DeviceError, Purpose};
@@ -64,6 +65,7 @@ pub(super) struct Ring {
     launches: u64,
     home: Sender<usize>,
     returned: Receiver<usize>,
+    tenancy: Tenancy,
 }
 
 /// All rings of a device.
@@ -76,7 +78,8 @@ impl Rings {
         let wanted = Slots::new(way, bytes);
         let index = wanted.among(self.0.iter().map(|ring| ring.of)).unwrap_or_else(|| {
             let (home, returned) = channel();
-            self.0.push(Ring { of: wanted, slots: Vec::new(), launches: 0, home, returned });
+            let tenancy = gpu.tenancy.clone();
+            self.0.push(Ring { of: wanted, slots: Vec::new(), launches: 0, home, returned, tenancy });
             self.0.len() - 1
         });
         while self.0[index].slots.len() < depth.max(1) {
@@ -166,7 +169,7 @@ impl Ring {
     }
 
     pub(super) fn home(&self, ring: usize, slot: usize) -> Home {
-        Home { ring, slot, returned: self.home.clone() }
+        Home { ring, slot, returned: self.home.clone(), tenancy: self.tenancy.clone() }
     }
 
     pub(super) fn buffer(&self, slot: usize) -> &wgpu::Buffer {

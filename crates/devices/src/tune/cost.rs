@@ -16,9 +16,9 @@
 //! Units are invocations on a GPU, and workgroups on the host's cores, which run one at a time.
 //!
 //! `fit` tells the host's cores from GPUs: workgroup memory is memory like any other there, and a barrier makes the
-//! driver store every register, unless the workgroup is one vector of a core; what is made for the host is faster. The
-//! constants are round numbers between devices of one kind, not measurements of this one: only the order of the results is
-//! used.
+//! driver store every register, unless the workgroup is one vector of a core; what is made for the host is faster. On GPUs
+//! cooperative matrices multiply faster, and values that subgroups hand round cost more than shared ones. The constants are
+//! round numbers between devices of one kind, not measurements of this one: only the order of the results is used.
 
 use brigade_kernels::{Binding, Dispatch, Limits, Pass, Plan, Variant, Work};
 
@@ -47,6 +47,11 @@ const SHARING_ON_HOST: f64 = 4.0;
 const VECTOR: u32 = 16;
 const MADE_FOR_HOST: f64 = 0.5;
 
+/// On GPUs, as an H200 has them: the time of products of cooperative matrices, and of those whose operands subgroups hand
+/// round, in times of the products of invocations by themselves.
+const MATRICES: f64 = 0.4;
+const HANDED_ROUND: f64 = 1.3;
+
 /// Seconds that the plan of a variant will probably take.
 pub(super) fn seconds(
     variant: &Variant,
@@ -72,8 +77,20 @@ pub(super) fn seconds(
             share / (machine.rate * busy) * (1.0 + loads / dispatch.block.sqrt()) * sharing
         })
         .sum();
-    let fit = if variant.requires.software { MADE_FOR_HOST } else { 1.0 };
-    moving + computing * fit
+    moving + computing * fit(variant)
+}
+
+const fn fit(variant: &Variant) -> f64 {
+    let requires = &variant.requires;
+    if requires.software {
+        MADE_FOR_HOST
+    } else if requires.cooperative_matrix > 0 {
+        MATRICES
+    } else if requires.subgroup_min > 0 {
+        HANDED_ROUND
+    } else {
+        1.0
+    }
 }
 
 /// A dispatch that multiplies and adds.

@@ -1,5 +1,7 @@
 //! The variants of a problem's passes: verified one after another, then timed in turn.
 
+use std::time::Instant;
+
 use brigade::Failure;
 use brigade_devices::{DeviceError, Executor, Measured, ProgramId, Subject, Timing};
 use brigade_kernels::{Pass, Random, Work};
@@ -14,6 +16,9 @@ const ROW_SECONDS: f64 = 0.4;
 const LONG_SECONDS: f64 = 2.0;
 /// What a submission should take, so that its own cost does not count, in seconds.
 const SUBMISSION_SECONDS: f64 = 0.02;
+/// How long a GPU computes before it is timed, in seconds: one that has been idle, as while the reference was computed,
+/// takes some tenths of a second to bring its clock up.
+const WARM_UP_SECONDS: f64 = 0.4;
 /// Most passes in a submission.
 const MOST_TIMES: f64 = 32.0;
 
@@ -82,6 +87,7 @@ fn time(executor: &mut dyn Executor, measured: &Measured, rows: &mut [Row], roun
     let candidates: Result<Vec<_>, _> =
         right.map(|row| Candidate::new(executor, measured, row, rows[row].variant, rounds)).collect();
     let mut candidates = candidates?;
+    warm_up(executor, measured, &candidates)?;
     for round in 0..rounds {
         for candidate in candidates.iter_mut().filter(|candidate| round < candidate.rounds) {
             candidate.timings.push(measured.time(executor, candidate.program, candidate.times)?);
@@ -94,6 +100,21 @@ fn time(executor: &mut dyn Executor, measured: &Measured, rows: &mut [Row], roun
             timings.iter().map(|timing| timing.device.map(|time| 1e3 * time.as_secs_f64())).collect();
         rows[row].wall_milliseconds = Spread::of(&wall);
         rows[row].milliseconds = Spread::of(&device.unwrap_or(wall));
+    }
+    Ok(())
+}
+
+/// Keeps a GPU busy until its clock is up.
+fn warm_up(executor: &mut dyn Executor, measured: &Measured, candidates: &[Candidate]) -> Result<(), DeviceError> {
+    if executor.info().is_software() {
+        return Ok(());
+    }
+    let started = Instant::now();
+    for candidate in candidates.iter().cycle() {
+        if started.elapsed().as_secs_f64() > WARM_UP_SECONDS {
+            break;
+        }
+        measured.time(executor, candidate.program, candidate.times)?;
     }
     Ok(())
 }
