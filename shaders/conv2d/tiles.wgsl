@@ -272,7 +272,7 @@ fn {{ entry }}(
         left_tap = sum_of(left_tap, left_step, height, width);
         left_parts = left_along(place, first + TILE_DEPTH, lane, left_tap);
         right_parts = right_across(place, first + TILE_DEPTH, lane, positions, &right_tap, right_step);
-        {{- multiply() }}
+        {{- multiply("along", "across") }}
     }
     {{- finish_sums() }}
     {% if entry == "forward" %}
@@ -309,7 +309,7 @@ fn backward_weight(
         position = sum_of(position, step, height, width);
         left_parts = left_along(place, first + TILE_DEPTH, lane, position);
         right_parts = right_along(place, first + TILE_DEPTH, lane, &taps, position);
-        {{- multiply() }}
+        {{- multiply("along", "along") }}
     }
     {{- finish_sums() }}
     put_sums(&sums, place, lane, false);

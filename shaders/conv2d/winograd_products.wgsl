@@ -54,7 +54,7 @@ fn products(
         workgroupBarrier();
         left_parts = left_across(place, group.z, first + TILE_DEPTH, lane);
         right_parts = right_across(place, group.z, first + TILE_DEPTH, lane);
-        {{- multiply() }}
+        {{- multiply("across", "across") }}
     }
     {{- finish_sums() }}
     {% for q in range(SUM_QUADS) %}

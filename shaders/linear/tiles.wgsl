@@ -153,7 +153,7 @@ fn {{ entry }}(
         workgroupBarrier();
         left_parts = left_{{ left }}(place, first + TILE_DEPTH, lane);
         right_parts = right_{{ right }}(place, first + TILE_DEPTH, lane);
-        {{- multiply() }}
+        {{- multiply(left, right) }}
     }
     {{- finish_sums() }}
     {% if entry == "forward" %}

@@ -7,8 +7,8 @@
 // Whoever imports this declares `params` with rows, columns, depth, slice and slices, and loads the parts. How they are
 // multiplied is in gemm_blocks.wgsl (each invocation a block in registers) or gemm_cooperative.wgsl (each subgroup
 // matrices); both give
-//   keep_left_along …      to put parts into workgroup memory
-//   declare_sums, multiply the sums of products, and what adds a step's to them
+//   put_left_along …       a quad of lines at one depth, to workgroup memory
+//   declare_sums, multiply the sums of products, and what adds a step's to them; it is told how the operands were kept
 //   finish_sums            an invocation's `sums`: SUM_ROWS × SUM_QUADS vec4s of neighbouring columns
 //   row_of, column_of      which these are
 
@@ -56,18 +56,16 @@ fn place_of(group: vec3<u32>, groups: vec3<u32>) -> Place {
 // Parts that were loaded with neighbouring invocations at neighbouring depths: an invocation has one depth and quads
 // LANES / TILE_DEPTH apart.
 fn keep_{{ side }}_along(parts: {{ Parts }}, lane: u32) {
-    let at = lane % TILE_DEPTH * {{ SIDE }}_STRIDE + lane / TILE_DEPTH;
     {% for part in range(parts) %}
-    put_{{ side }}(at + {{ LANES // TILE_DEPTH * part }}u, parts[{{ part }}]);
+    put_{{ side }}_along(lane % TILE_DEPTH, lane / TILE_DEPTH + {{ LANES // TILE_DEPTH * part }}u, parts[{{ part }}]);
     {% endfor %}
 }
 
 // Parts that were loaded with neighbouring invocations at neighbouring quads: an invocation has one quad and depths
 // LANES / {{ SIDE }}_QUADS apart.
 fn keep_{{ side }}_across(parts: {{ Parts }}, lane: u32) {
-    let at = lane / {{ SIDE }}_QUADS * {{ SIDE }}_STRIDE + lane % {{ SIDE }}_QUADS;
     {% for part in range(parts) %}
-    put_{{ side }}(at + LANES / {{ SIDE }}_QUADS * {{ SIDE }}_STRIDE * {{ part }}u, parts[{{ part }}]);
+    put_{{ side }}_across(lane / {{ SIDE }}_QUADS + LANES / {{ SIDE }}_QUADS * {{ part }}u, lane % {{ SIDE }}_QUADS, parts[{{ part }}]);
     {% endfor %}
 }
 

@@ -18,14 +18,14 @@ alias Kept = vec4<{{ "f16" if HALF else "f32" }}>;
 var<workgroup> left_tile: array<Kept, {{ TILE_DEPTH * (LEFT_QUADS + 1) }}>;
 var<workgroup> right_tile: array<Kept, {{ TILE_DEPTH * (RIGHT_QUADS + 1) }}>;
 
-fn put_left(at: u32, value: vec4<f32>) {
-    left_tile[at] = Kept(value);
+{% for side, SIDE in [("left", "LEFT"), ("right", "RIGHT")] %}
+{% for order in ["along", "across"] %}
+fn put_{{ side }}_{{ order }}(depth: u32, quad: u32, value: vec4<f32>) {
+    {{ side }}_tile[depth * {{ SIDE }}_STRIDE + quad] = Kept(value);
 }
 
-fn put_right(at: u32, value: vec4<f32>) {
-    right_tile[at] = Kept(value);
-}
-
+{% endfor %}
+{% endfor %}
 // A block: columns 4q to 4q + 3 of row r lie at SUM_QUADS · r + q. Its quads of rows and of columns lie apart in the
 // tile, so that neighbouring invocations read and write neighbouring quads.
 alias Sums = array<vec4<f32>, {{ SUM_ROWS * SUM_QUADS }}>;
@@ -75,7 +75,7 @@ fn column_of(place: Place, lane: u32, quad: u32) -> u32 {
 {% macro declare_sums() %}
     var sums: Sums;
 {% endmacro %}
-{% macro multiply() %}
+{% macro multiply(left, right) %}
         multiply_tiles(&sums, lane);
 {% endmacro %}
 {% macro finish_sums() %}

@@ -13,22 +13,35 @@
 {% set SUM_QUADS = ACROSS %}
 {% set SCALAR = "f16" if HALF else "f32" %}
 {% set MATRICES = "coop_mat" ~ MATRIX ~ "x" ~ MATRIX %}
-// Two more than needed: matrices are loaded from multiples of 16 bytes, and neighbouring depths begin in different
-// memory banks.
-const LEFT_STRIDE: u32 = {{ LEFT_QUADS + 2 }}u;
-const RIGHT_STRIDE: u32 = {{ RIGHT_QUADS + 2 }}u;
+{# As many as there are in 16 bytes. #}
+{% set SPARE = 8 if HALF else 4 %}
+// An operand lies in workgroup memory in the order in which neighbouring invocations have it: depth by depth where they
+// have neighbouring lines at one depth ("across"), line by line where they have neighbouring depths ("along"). So what they
+// store lies side by side too. Both strides are 16 bytes more than needed: matrices are loaded from multiples of 16 bytes,
+// and their lines begin in different memory banks.
+const LEFT_STRIDE: u32 = {{ TILE_ROWS + SPARE }}u;
+const RIGHT_STRIDE: u32 = {{ TILE_COLUMNS + SPARE }}u;
+const ALONG_STRIDE: u32 = {{ TILE_DEPTH + SPARE }}u;
 
+{% macro room(lines) %}{{ [TILE_DEPTH * (lines + SPARE), lines * (TILE_DEPTH + SPARE)]|max }}{% endmacro %}
 // Scalars: not every driver counts the stride of a matrix in vectors alike.
-var<workgroup> left_tile: array<{{ SCALAR }}, {{ 4 * TILE_DEPTH * (LEFT_QUADS + 2) }}>;
-var<workgroup> right_tile: array<{{ SCALAR }}, {{ 4 * TILE_DEPTH * (RIGHT_QUADS + 2) }}>;
+var<workgroup> left_tile: array<{{ SCALAR }}, {{ room(TILE_ROWS) }}>;
+var<workgroup> right_tile: array<{{ SCALAR }}, {{ room(TILE_COLUMNS) }}>;
 // Sixteen rows of matrices of each subgroup on their way to the invocations.
 var<workgroup> stage: array<f32, {{ STAGE * LANES // 32 }}>;
 
-{% for side in ["left", "right"] %}
-fn put_{{ side }}(at: u32, value: vec4<f32>) {
+{% for side, SIDE in [("left", "LEFT"), ("right", "RIGHT")] %}
+fn put_{{ side }}_along(depth: u32, quad: u32, value: vec4<f32>) {
     let kept = vec4<{{ SCALAR }}>(value);
     {% for i in range(4) %}
-    {{ side }}_tile[4u * at + {{ i }}u] = kept.{{ "xyzw"[i] }};
+    {{ side }}_tile[(4u * quad + {{ i }}u) * ALONG_STRIDE + depth] = kept.{{ "xyzw"[i] }};
+    {% endfor %}
+}
+
+fn put_{{ side }}_across(depth: u32, quad: u32, value: vec4<f32>) {
+    let kept = vec4<{{ SCALAR }}>(value);
+    {% for i in range(4) %}
+    {{ side }}_tile[depth * {{ SIDE }}_STRIDE + 4u * quad + {{ i }}u] = kept.{{ "xyzw"[i] }};
     {% endfor %}
 }
 
@@ -60,15 +73,24 @@ fn staged(lane: u32, part: u32) -> vec4<f32> {
     {% endfor %}
     {% endfor %}
 {% endmacro %}
-{% macro multiply() %}
+{# Without T rows of a matrix lie side by side, with T columns: the lines of left are its rows, those of right columns. #}
+{% macro multiply(left, right) %}
+        let first_row = subgroup / {{ LANES_ACROSS }}u * {{ BLOCK_ROWS }}u;
+        let first_column = subgroup % {{ LANES_ACROSS }}u * {{ BLOCK_COLUMNS }}u;
         for (var depth = 0u; depth < TILE_DEPTH; depth += {{ MATRIX }}u) {
-            let left_at = 4u * depth * LEFT_STRIDE + subgroup / {{ LANES_ACROSS }}u * {{ BLOCK_ROWS }}u;
-            let right_at = 4u * depth * RIGHT_STRIDE + subgroup % {{ LANES_ACROSS }}u * {{ BLOCK_COLUMNS }}u;
             {% for i in range(DOWN) %}
-            let left_{{ i }} = coopLoad<{{ MATRICES }}<{{ SCALAR }}, A>>(&left_tile[left_at + {{ MATRIX * i }}u], 4u * LEFT_STRIDE);
+            {% if left == "along" %}
+            let left_{{ i }} = coopLoadT<{{ MATRICES }}<{{ SCALAR }}, A>>(&left_tile[(first_row + {{ MATRIX * i }}u) * ALONG_STRIDE + depth], ALONG_STRIDE);
+            {% else %}
+            let left_{{ i }} = coopLoad<{{ MATRICES }}<{{ SCALAR }}, A>>(&left_tile[depth * LEFT_STRIDE + first_row + {{ MATRIX * i }}u], LEFT_STRIDE);
+            {% endif %}
             {% endfor %}
             {% for j in range(ACROSS) %}
-            let right_{{ j }} = coopLoadT<{{ MATRICES }}<{{ SCALAR }}, B>>(&right_tile[right_at + {{ MATRIX * j }}u], 4u * RIGHT_STRIDE);
+            {% if right == "along" %}
+            let right_{{ j }} = coopLoad<{{ MATRICES }}<{{ SCALAR }}, B>>(&right_tile[(first_column + {{ MATRIX * j }}u) * ALONG_STRIDE + depth], ALONG_STRIDE);
+            {% else %}
+            let right_{{ j }} = coopLoadT<{{ MATRICES }}<{{ SCALAR }}, B>>(&right_tile[depth * RIGHT_STRIDE + first_column + {{ MATRIX * j }}u], RIGHT_STRIDE);
+            {% endif %}
             {% endfor %}
             {% for i in range(DOWN) %}
             {% for j in range(ACROSS) %}

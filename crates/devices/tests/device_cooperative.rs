@@ -18,7 +18,7 @@ use common::opened;
 use serde_json::{Value, json};
 
 /// The matrix functions on 32 neighbouring invocations, of which each has 2 · PAIRS neighbours in a row of the sums. An
-/// operand is where it begins in workgroup memory.
+/// operand is where it lies in workgroup memory; its lines are rows of left, columns of right.
 const FUNCTIONS: &str = "
 {% set PAIRS = MATRIX * MATRIX // 64 %}
 struct Matrix {
@@ -31,16 +31,33 @@ fn first_element(lane: u32) -> u32 {
     return lane % 32u * {{ 2 * PAIRS }}u;
 }
 
-fn multiply_add_matrix(left_at: u32, right_at: u32, sums: Matrix, lane: u32) -> Matrix {
+struct Operand {
+    first: u32,
+    line: u32,
+    depth: u32,
+}
+
+fn depth_by_depth(first: u32, stride: u32) -> Operand {
+    return Operand(first, 1u, stride);
+}
+
+fn line_by_line(first: u32, stride: u32) -> Operand {
+    return Operand(first, stride, 1u);
+}
+
+fn multiply_add_matrix(left: Operand, right: Operand, sums: Matrix, lane: u32) -> Matrix {
     let row = first_element(lane) / {{ MATRIX }}u;
     let column = first_element(lane) % {{ MATRIX }}u;
     var result = sums;
     // A bound that compilers do not know: unrolled, it takes llvmpipe minutes to compile.
     for (var depth = 0u; depth < min({{ MATRIX }}u, params.rows * 16u); depth++) {
-        let left = f32(left_tile[left_at + row + depth * 4u * LEFT_STRIDE]);
-        let at = right_at + column + depth * 4u * RIGHT_STRIDE;
+        let left_value = f32(left_tile[left.first + row * left.line + depth * left.depth]);
+        let at = right.first + column * right.line + depth * right.depth;
         {% for p in range(PAIRS) %}
-        result.pair_{{ p }} += left * vec2(f32(right_tile[at + {{ 2 * p }}u]), f32(right_tile[at + {{ 2 * p + 1 }}u]));
+        result.pair_{{ p }} += left_value * vec2(
+            f32(right_tile[at + {{ 2 * p }}u * right.line]),
+            f32(right_tile[at + {{ 2 * p + 1 }}u * right.line]),
+        );
         {% endfor %}
     }
     return result;
@@ -65,19 +82,21 @@ fn emulated(shader: &Shader, definitions: &[(&'static str, u32)]) -> &'static Sh
     for (instruction, replacement) in [
         ("enable wgpu_cooperative_matrix;", ""),
         (&format!("{matrices}<f32, C>()"), "Matrix()"),
-        (&format!("coopLoad<{matrices}<{scalar}, A>>(&left_tile["), "first_of(u32("),
-        (&format!("coopLoadT<{matrices}<{scalar}, B>>(&right_tile["), "first_of(u32("),
-        ("], 4u * LEFT_STRIDE)", "))"),
-        ("], 4u * RIGHT_STRIDE)", "))"),
-        ("first_of(", "("),
+        (&format!("coopLoad<{matrices}<{scalar}, A>>(&left_tile["), "depth_by_depth(("),
+        (&format!("coopLoadT<{matrices}<{scalar}, A>>(&left_tile["), "line_by_line(("),
+        (&format!("coopLoadT<{matrices}<{scalar}, B>>(&right_tile["), "depth_by_depth(("),
+        (&format!("coopLoad<{matrices}<{scalar}, B>>(&right_tile["), "line_by_line(("),
+        ("], LEFT_STRIDE)", "), LEFT_STRIDE)"),
+        ("], RIGHT_STRIDE)", "), RIGHT_STRIDE)"),
+        ("], ALONG_STRIDE)", "), ALONG_STRIDE)"),
         ("coopMultiplyAdd(", "multiply_add_matrix("),
         ("coopStoreT(", "store_matrix("),
         ("&stage[", ""),
         (&format!("], {side}u);"), ", lane);"),
     ] {
-        assert!(text.contains(instruction), "{instruction}");
         text = text.replace(instruction, replacement);
     }
+    assert!(!text.contains("coopLoad") && !text.contains("coop_mat"), "an instruction is left: {text}");
     // The third operand of a multiplication is the sum it adds to; it wants the invocation behind it.
     let lines = text.lines().map(|line| match line.split_once("= multiply_add_matrix(") {
         Some((to, operands)) => format!("{to}= multiply_add_matrix({}, lane);", operands.trim_end_matches(");")),

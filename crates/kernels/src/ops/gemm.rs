@@ -48,8 +48,9 @@ pub(crate) struct Tile {
 
 /// The members, the best first where nothing is known: large tiles read less, small ones leave no part of the device
 /// idle where there is little to do.
-pub(crate) const TILES: [Tile; 15] = [
+pub(crate) const TILES: [Tile; 16] = [
     matrices("cooperative-64x64", [64, 64, 32], [32, 32], 16, true),
+    matrices("cooperative-64x128", [64, 128, 32], [32, 64], 16, true),
     matrices("cooperative-128x128", [128, 128, 32], [32, 64], 16, true),
     matrices("cooperative-8x8-64x64", [64, 64, 32], [32, 32], 8, true),
     matrices("cooperative-8x8-64x64-f32", [64, 64, 16], [32, 32], 8, false),
@@ -115,21 +116,24 @@ impl Tile {
         if self.is_cooperative() { blocks * SUBGROUP } else { blocks }
     }
 
-    /// Both operands of one step, with the spare vectors at each depth, and what subgroups pass their matrices through.
-    const fn workgroup_bytes(&self) -> usize {
+    /// Both operands of one step, with what is spare between their lines, and what subgroups pass their matrices through.
+    fn workgroup_bytes(&self) -> usize {
         let quads = self.rows / 4 + self.columns / 4;
+        // Depth by depth or line by line, each 16 bytes longer than it need be.
+        let room = |lines: usize, spare: usize| (self.depth * (lines + spare)).max(lines * (self.depth + spare));
         match self.unit {
             Unit::Invocations | Unit::Sharing(_) => self.depth * (quads + 2) * 16,
             Unit::Halves => self.depth * (quads + 2) * 8,
             Unit::Matrices { side, half } => {
-                let quad = if half { 8 } else { 16 };
-                self.depth * (quads + 4) * quad + self.invocations() / SUBGROUP * STAGED_ROWS * side * 4
+                let bytes = if half { 2 } else { 4 };
+                let operands = room(self.rows, 16 / bytes) + room(self.columns, 16 / bytes);
+                operands * bytes + self.invocations() / SUBGROUP * STAGED_ROWS * side * 4
             }
         }
     }
 
     /// What a device must offer to run it.
-    pub(crate) const fn requires(&self) -> Requirements {
+    pub(crate) fn requires(&self) -> Requirements {
         let (subgroup_min, subgroup_max) = match self.unit {
             Unit::Invocations | Unit::Halves => (0, u32::MAX),
             Unit::Sharing(QUAD) => (QUAD as u32, u32::MAX),
