@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use brigade::Schedule;
 use brigade_pipeline::{DataParallel, DataParallelOptions, DataParallelReport, NamedTensor, Samples};
 use common::{OPTIMISER, SEED, assert_same_bits, executor, pipeline, samples, small_model, trained};
@@ -57,8 +59,8 @@ fn several_replicas_give_the_weights_of_one_device_but_for_rounding() {
     // The tolerance sees a single sample that is left out.
     let mut fewer = batches.clone();
     fewer.iter_mut().for_each(|samples| {
-        samples.labels.truncate(BATCH - 1);
-        samples.inputs.truncate((BATCH - 1) * 144);
+        Arc::make_mut(&mut samples.labels).truncate(BATCH - 1);
+        Arc::make_mut(&mut samples.inputs).truncate((BATCH - 1) * 144);
     });
     assert!(distance(&replicas(&["reference"; 4], &fewer).0, &one_device("reference", &batches)) > 1e-4);
 }

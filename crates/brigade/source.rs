@@ -61,7 +61,7 @@ impl Data {
         let loader = Loader::start(dataset, sampler.epoch(epoch as u64), first)?;
         Ok(Box::new(loader.map(|batch| {
             let batch = batch?;
-            Ok(Samples { inputs: batch.pixels, labels: batch.labels })
+            Ok(Samples::new(batch.pixels, batch.labels))
         })))
     }
 }

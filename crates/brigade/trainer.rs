@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn a_stage_by_itself_computes_beside_neighbours_that_give_zeros() {
         let model = brigade_pipeline::model::built_in("lenet5").unwrap();
-        let samples = Samples { inputs: vec![0.5; 4 * model.input.elements().unwrap()], labels: vec![3; 4] };
+        let samples = Samples::new(vec![0.5; 4 * model.input.elements().unwrap()], vec![3; 4]);
         let placement = Placement::balanced(&model, &["reference"; 3]).unwrap();
         let trainer = Trainer::new(model, placement).batch(4);
         for alone in 0..3 {

@@ -41,9 +41,10 @@ pub(crate) fn samples(model: &Sequential, batch: usize, steps: usize) -> Vec<Sam
     let mut random = Random::new(11);
     let width = model.input.elements().unwrap();
     (0..steps)
-        .map(|_| Samples {
-            inputs: (0..batch * width).map(|_| random.between(-1.0, 1.0) as f32).collect(),
-            labels: (0..batch).map(|_| random.integer(0, model.classes() - 1) as u32).collect(),
+        .map(|_| {
+            let inputs = (0..batch * width).map(|_| random.between(-1.0, 1.0) as f32).collect();
+            let labels = (0..batch).map(|_| random.integer(0, model.classes() - 1) as u32).collect();
+            Samples::new(inputs, labels)
         })
         .collect()
 }

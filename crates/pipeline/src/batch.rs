@@ -5,13 +5,20 @@ use std::sync::Arc;
 
 use crate::link::{Message, Payload, Tag};
 
-/// The samples of one step, on the host.
+/// The samples of one step, on the host. A clone shares them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Samples {
     /// N×C×H×W values.
-    pub inputs: Vec<f32>,
+    pub inputs: Arc<Vec<f32>>,
     /// N classes.
-    pub labels: Vec<u32>,
+    pub labels: Arc<Vec<u32>>,
+}
+
+impl Samples {
+    /// Samples of these values and classes.
+    pub fn new(inputs: Vec<f32>, labels: Vec<u32>) -> Self {
+        Self { inputs: Arc::new(inputs), labels: Arc::new(labels) }
+    }
 }
 
 /// Samples step by step; an error ends the run.
@@ -45,7 +52,7 @@ pub(crate) fn messages(
 ) -> impl Iterator<Item = (Message, Message)> {
     let step_samples = samples.labels.len();
     let width = samples.inputs.len() / step_samples.max(1);
-    let (inputs, labels) = (Arc::new(samples.inputs), Arc::new(samples.labels));
+    let Samples { inputs, labels } = samples;
     microbatches(step_samples, count).into_iter().enumerate().map(move |(index, range)| {
         let tag = Tag {
             microbatch: first_microbatch + index,

@@ -84,8 +84,7 @@ fn pipeline_step(trainer: &Trainer, model: &Sequential, batch: usize) -> Result<
 pub(super) fn samples(model: &Sequential, count: usize) -> Samples {
     let mut random = Random::new(1);
     let brigade::Shape { c, h, w } = model.input;
-    Samples {
-        inputs: (0..count * c * h * w).map(|_| random.between(-1.0, 1.0) as f32).collect(),
-        labels: (0..count).map(|_| random.integer(0, model.classes() - 1) as u32).collect(),
-    }
+    let inputs = (0..count * c * h * w).map(|_| random.between(-1.0, 1.0) as f32).collect();
+    let labels = (0..count).map(|_| random.integer(0, model.classes() - 1) as u32).collect();
+    Samples::new(inputs, labels)
 }

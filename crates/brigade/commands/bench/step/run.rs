@@ -90,5 +90,5 @@ fn synthetic(model: &Sequential, batch: usize) -> Result<Samples, Failure> {
     let elements = elements.ok_or_else(|| Failure::usage(format!("batch: {batch} samples are too many")))?;
     let inputs = (0..elements).map(|_| random.between(-1.0, 1.0) as f32).collect();
     let labels = (0..batch).map(|_| random.integer(0, model.classes() - 1) as u32).collect();
-    Ok(Samples { inputs, labels })
+    Ok(Samples::new(inputs, labels))
 }
