@@ -15,10 +15,12 @@ mod phase;
 mod plan;
 mod pointwise;
 mod pointwise_weight;
+mod push;
 mod reference;
 mod sum_bias;
 mod tiles;
 mod weight;
+mod windows;
 mod winograd;
 mod winograd_tiles;
 

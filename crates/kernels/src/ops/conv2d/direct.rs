@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::pad::{Copied, padded};
 use super::phase::{Phase, phases};
-use super::plan::{Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
+use super::plan::{Planner, RESULT, SCRATCH, SOURCE};
+use super::windows::{Scratch, every, part, read};
 use super::{Conv2d, Conv2dParams, NAME};
 use crate::ops::bound::dimension;
 use crate::{Access, Binding, Pass, PlanError, Requirements, Shader, Tensor, Variant, workgroups};

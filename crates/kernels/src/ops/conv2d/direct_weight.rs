@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::direct::{Direct, copied};
 use super::pad::{Copied, padded};
-use super::plan::{Planner, SCRATCH, SOURCE, Scratch, part, read};
+use super::plan::{Planner, SCRATCH, SOURCE};
+use super::windows::{Scratch, part, read};
 use super::{Conv2dParams, NAME};
 use crate::ops::bound::{Bound, allowed};
 use crate::{Access, Binding, PlanError, Shader, Tensor};

@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::plan::{Planner, SCRATCH, Scratch, part};
+use super::plan::{Planner, SCRATCH};
+use super::windows::{Scratch, part};
 use super::{Conv2dParams, NAME};
 use crate::ops::bound::Bound;
 use crate::{Access, PlanError, Shader, workgroups};

@@ -7,25 +7,20 @@ use std::ops::Range;
 
 use bytemuck::Zeroable;
 
-use super::super::bound::{BLOCK, BLOCK_LANES, Bound, bound, bound_to, dimension, fits, flat, lanes, scaled};
+use super::super::bound::{BLOCK, Bound};
 use super::super::gemm;
 use super::super::slots::slot;
 use super::direct::Direct;
 use super::phase::{Phase, phases};
 use super::pointwise::Pointwise;
+use super::windows::{Scratch, part, read};
 use super::winograd::Winograd;
 use super::winograd_tiles::WinogradTiles;
-use super::{BROADCAST, Conv2d, Conv2dParams, NAME, SHADER, Sides};
-use crate::fusion::Stored;
-use crate::{
-    Access, Binding, Dispatch, Fusion, Kernel, Limits, Pass, Plan, PlanError, Shader, Tensor, Variant, pieces,
-    workgroups,
-};
+use super::{BROADCAST, Conv2d, Conv2dParams, SHADER, Sides};
+use crate::{Access, Limits, Pass, Plan, PlanError, Shader, Tensor, Variant};
 
 /// Channels that the padded copies of pictures hold in one vector.
 pub(super) const QUAD: usize = 4;
-/// Elements of a padded copy beyond which the samples are cut, so that scratch memory stays small: 16 MiB.
-const MOST_PADDED: usize = 1 << 22;
 /// Phases of `backward_input` beyond which a dispatch for each is too many.
 const MOST_PHASES: usize = 64;
 /// The slots of the picture that is read and of the one that is written.
@@ -90,7 +85,7 @@ pub(super) struct Planner<'a> {
     pub(super) conv: &'a Conv2d,
     pub(super) sides: Sides,
     pub(super) limits: &'a Limits,
-    shader: &'static Shader,
+    pub(super) shader: &'static Shader,
     pub(super) plan: Plan,
 }
 
@@ -326,142 +321,4 @@ impl Planner<'_> {
             ..Conv2dParams::zeroed()
         }
     }
-
-    /// Ranges of rows of `w`, in whole blocks, such that `w` and scratch memory of `stride` elements a row fit bindings.
-    pub(super) fn rows(&self, stride: usize) -> Result<Vec<Range<usize>>, PlanError> {
-        let k = self.sides.k;
-        let stride = stride.max(self.sides.filter());
-        let blocks = pieces(NAME, "w", k.div_ceil(BLOCK), &[BLOCK * stride], self.limits)?;
-        Ok(blocks.into_iter().map(|range| range.start * BLOCK..k.min(range.end * BLOCK)).collect())
-    }
-
-    /// Ranges of samples such that `x`, `y` and copies of `padded` elements a sample fit bindings, and the copies are
-    /// no larger than needed.
-    pub(super) fn samples(&self, padded: usize) -> Result<Vec<Range<usize>>, PlanError> {
-        let strides = [self.sides.x(), self.sides.y(), padded];
-        let most = (MOST_PADDED / padded.max(1)).max(1);
-        let fitting = pieces(NAME, "a sample", self.sides.n, &strides, self.limits)?;
-        Ok(fitting.into_iter().flat_map(|range| every(range, most)).collect())
-    }
-
-    pub(super) fn x(&self, slot: u32, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
-        bound_to(slot, tensor, access, scaled(samples, self.sides.x()))
-    }
-
-    pub(super) fn y(&self, slot: u32, tensor: Tensor, access: Access, samples: &Range<usize>) -> Bound {
-        bound_to(slot, tensor, access, scaled(samples, self.sides.y()))
-    }
-
-    pub(super) fn w(&self, tensor: Tensor, access: Access, rows: &Range<usize>) -> Bound {
-        bound(tensor, access, scaled(rows, self.sides.filter()))
-    }
-
-    /// The bias, or where there is none something else to read that is not used: a slot cannot stay empty.
-    pub(super) fn bias(&self, rows: &Range<usize>) -> Bound {
-        if self.conv.bias {
-            bound(Tensor::B, Access::Read, rows.clone())
-        } else {
-            bound_to(slot(Tensor::B), Tensor::W, Access::Read, 0..1)
-        }
-    }
-
-    /// The next `elements` of the scratch memory.
-    pub(super) fn scratch(&mut self, scratch: &mut Scratch, elements: usize) -> Result<Range<usize>, PlanError> {
-        fits(NAME, elements, self.limits)?;
-        let start = scratch.used.next_multiple_of(64);
-        scratch.used = start + elements;
-        let needed = 4 * scratch.used as u64;
-        if needed > self.limits.buffer_bytes {
-            return Err(PlanError::Limit {
-                operation: NAME,
-                what: "scratch memory".into(),
-                needed: format!("{needed} bytes"),
-                allowed: format!("{} bytes", self.limits.buffer_bytes),
-            });
-        }
-        self.plan.workspace = self.plan.workspace.max(scratch.used);
-        Ok(start..scratch.used)
-    }
-
-    /// One invocation for 8 neighbours of each row of the grid, and a plane of workgroups for every 8 channels.
-    fn tiles(&self, params: &Conv2dParams) -> Result<[u32; 3], PlanError> {
-        let tiles = params.samples as usize * params.grid_h as usize * (params.grid_w as usize).div_ceil(BLOCK);
-        let [x, y, _] = workgroups(NAME, tiles.div_ceil(BLOCK_LANES), self.limits)?;
-        Ok([x, y, self.dimension((params.result_count as usize).div_ceil(BLOCK))?])
-    }
-
-    pub(super) fn flat(&self, elements: usize) -> Result<[u32; 3], PlanError> {
-        flat(NAME, elements, self.limits)
-    }
-
-    pub(super) fn dimension(&self, count: usize) -> Result<u32, PlanError> {
-        dimension(NAME, count, self.limits)
-    }
-
-    pub(super) fn push(
-        &mut self,
-        entry: &'static str,
-        params: &Conv2dParams,
-        bindings: Vec<Binding>,
-        workgroups: [u32; 3],
-    ) {
-        let constants = if entry == "backward_weight" { lanes(self.limits) } else { Vec::new() };
-        let definitions = Fusion::no_definitions().to_vec();
-        self.push_kernel(Kernel { shader: self.shader, entry, definitions, constants }, params, bindings, workgroups);
-    }
-
-    /// A kernel that stores the results of a pass.
-    pub(super) fn push_storing(
-        &mut self,
-        (pass, entry): (Pass, &'static str),
-        params: &Conv2dParams,
-        mut bindings: Vec<Binding>,
-        workgroups: [u32; 3],
-    ) {
-        let definitions = self.stored(pass, &mut bindings).to_vec();
-        self.push_expanded(self.shader, definitions, entry, params, bindings, workgroups);
-    }
-
-    /// What the kernels of a pass are expanded with, and where one stores the results, what it is bound to besides.
-    pub(super) fn stored(&self, pass: Pass, bindings: &mut Vec<Binding>) -> Stored {
-        self.conv.fusion.bound(pass, RESULT, bindings)
-    }
-
-    pub(super) fn push_expanded(
-        &mut self,
-        shader: &'static Shader,
-        definitions: Vec<(&'static str, u32)>,
-        entry: &'static str,
-        params: &Conv2dParams,
-        bindings: Vec<Binding>,
-        workgroups: [u32; 3],
-    ) {
-        let kernel = Kernel { shader, entry, definitions, constants: Vec::new() };
-        self.push_kernel(kernel, params, bindings, workgroups);
-    }
-
-    fn push_kernel(&mut self, kernel: Kernel, params: &Conv2dParams, bindings: Vec<Binding>, workgroups: [u32; 3]) {
-        let uniform = bytemuck::bytes_of(params).to_vec();
-        self.plan.dispatches.push(Dispatch { kernel, bindings, uniform, workgroups });
-    }
-}
-
-/// A range cut into pieces of at most `most`.
-pub(super) fn every(range: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let end = range.end;
-    range.step_by(most).map(move |start| start..end.min(start + most))
-}
-
-/// How much of the scratch memory is taken.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Scratch {
-    used: usize,
-}
-
-pub(super) fn part(slot: u32, access: Access, range: &Range<usize>) -> Binding {
-    Binding { slot, tensor: Tensor::Workspace, access, range: range.clone() }
-}
-
-pub(super) fn read(slot: u32, range: &Range<usize>) -> Binding {
-    part(slot, Access::Read, range)
 }

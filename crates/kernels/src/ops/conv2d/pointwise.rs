@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use super::phase::phases;
-use super::plan::{Padded, Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
+use super::plan::{Padded, Planner, RESULT, SCRATCH, SOURCE};
+use super::windows::{Scratch, every, part, read};
 use super::{Conv2d, Conv2dParams, NAME};
 use crate::ops::bound::Bound;
 use crate::{Access, Binding, Pass, PlanError, Requirements, Shader, Tensor, Variant};

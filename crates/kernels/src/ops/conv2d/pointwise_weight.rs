@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
-use super::plan::{Planner, SCRATCH, SOURCE, Scratch, part, read};
+use super::plan::{Planner, SCRATCH, SOURCE};
 use super::pointwise::Pointwise;
+use super::windows::{Scratch, part, read};
 use super::{Conv2dParams, NAME};
 use crate::ops::bound::allowed;
 use crate::ops::slots::slot;

@@ -5,7 +5,8 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use super::phase::{Phase, phases};
-use super::plan::{Planner, RESULT, SCRATCH, SOURCE, Scratch, part, read};
+use super::plan::{Planner, RESULT, SCRATCH, SOURCE};
+use super::windows::{Scratch, part, read};
 use super::{Conv2dTilesParams, NAME, Sides, TILES};
 use crate::fusion::Stored;
 use crate::ops::bound::Bound;

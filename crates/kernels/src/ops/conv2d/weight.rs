@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::plan::{Padded, Planner, QUAD, SCRATCH, SOURCE, Scratch, part, read};
+use super::plan::{Padded, Planner, QUAD, SCRATCH, SOURCE};
+use super::windows::{Scratch, part, read};
 use super::{Conv2d, Conv2dParams, Sides};
 use crate::ops::bound::{BLOCK, allowed, bound};
 use crate::ops::slots::slot;

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::pad::{Copied, padded};
 use super::phase::phases;
-use super::plan::{Padded, Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
+use super::plan::{Padded, Planner, RESULT, SCRATCH, SOURCE};
+use super::windows::{Scratch, every, part, read};
 use super::{Conv2d, Conv2dParams, NAME, Sides};
 use crate::fusion::Stored;
 use crate::ops::bound::Bound;

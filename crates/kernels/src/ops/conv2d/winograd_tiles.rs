@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use super::phase::phases;
-use super::plan::{Padded, Planner, RESULT, SCRATCH, SOURCE, Scratch, every, part, read};
+use super::plan::{Padded, Planner, RESULT, SCRATCH, SOURCE};
+use super::windows::{Scratch, every, part, read};
 use super::winograd::{flops, places, suits};
 use super::{Conv2d, Conv2dParams, NAME, Sides};
 use crate::fusion::Stored;
