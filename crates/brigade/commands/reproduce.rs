@@ -38,7 +38,7 @@ const BATCHES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 /// Batches of which runs are counted unless others are asked for. The largest is that of the published table.
 const COUNTED: [usize; 3] = [1, 8, 32];
 
-/// Largest batch of a counted run: on a software adapter a step of it takes minutes already, and each batch has several.
+/// Largest batch of a counted run, which is the largest of the tables: its time and memory grow with the batch.
 const LARGEST_COUNTED: usize = 256;
 
 /// The flags of `reproduce`.

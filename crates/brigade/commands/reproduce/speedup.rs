@@ -44,7 +44,7 @@ struct Subject {
     side_by_side: usize,
 }
 
-/// A turn takes three to five seconds of `plain-8`, and some twenty of the larger one, on a quiet machine of two cores.
+/// On two busy cores a turn took some six seconds of `plain-8`, and a minute of the larger one.
 const SUBJECTS: [Subject; 2] = [
     Subject { model: "plain-8", batch: 4, steps: 128, turns: 6, turns_alone: 3, alone: 2, side_by_side: 32 },
     Subject { model: MODEL, batch: 2, steps: 32, turns: 2, turns_alone: 1, alone: 1, side_by_side: 8 },
