@@ -45,6 +45,25 @@ fn every_batch_that_is_asked_for_has_a_row() {
     brigade(&["reproduce", "--quick", "--batch", "0"]).refused(2, &["at least one"]);
 }
 
+/// Neither a panic nor an hour of computing: what is too large for a run is refused before it, and what no tensor holds is
+/// not planned.
+#[test]
+fn batches_that_are_too_large_are_refused() {
+    brigade(&["reproduce", "--device", "reference", "--batch", "1,257"]).refused(2, &["257", "--quick"]);
+    for batch in ["100000", "18446744073709551615"] {
+        let message = format!("batch {batch}: ");
+        brigade(&["reproduce", "--quick", "--batch", batch]).refused(5, &[&message, "more than one tensor may have"]);
+    }
+}
+
+/// It is not opened, but it has to be there.
+#[test]
+fn a_device_can_be_planned_for() {
+    let report = brigade(&["reproduce", "--quick", "--device", "reference", "--json"]).json();
+    assert_eq!((&report["device"], &report["traffic"]["counted"]), (&Value::from("reference"), &Value::Null));
+    brigade(&["reproduce", "--quick", "--device", "no such"]).refused(5, &["no such"]);
+}
+
 /// conv2 alone is 41 % of the work: four contiguous blocks cannot be faster than 2.35 times one by it.
 #[test]
 fn the_bound_on_four_stages_comes_out() {

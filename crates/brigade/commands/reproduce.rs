@@ -38,10 +38,14 @@ const BATCHES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 /// Batches of which runs are counted unless others are asked for. The largest is that of the published table.
 const COUNTED: [usize; 3] = [1, 8, 32];
 
+/// Largest batch of a counted run, which is the largest of the tables: its time and memory grow with the batch.
+const LARGEST_COUNTED: usize = 256;
+
 /// The flags of `reproduce`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// One device, opened once for each worker [default: the first GPU, else the first software adapter]
+    /// One device, opened once for each worker [default: the first GPU, else the first software adapter]; with `--quick` it
+    /// is not opened, and plans keep to its limits
     #[arg(long)]
     device: Option<String>,
     /// Batches of the counted runs: that of the pipeline, and that of each worker of the baseline; what is told of one batch
@@ -79,9 +83,7 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    if args.batch.contains(&0) {
-        return Err(Failure::usage("reproduce: the batch is at least one"));
-    }
+    check(args)?;
     let report = report(args)?;
     if let Some(folder) = &args.out {
         save(folder, &report)?;
@@ -89,17 +91,33 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.json { output::json(&report) } else { print::tables(&report) }
 }
 
+fn check(args: &Args) -> Result<(), Failure> {
+    if args.batch.contains(&0) {
+        return Err(Failure::usage("reproduce: the batch is at least one"));
+    }
+    match args.batch.iter().find(|&&batch| batch > LARGEST_COUNTED && !args.quick) {
+        Some(batch) => Err(Failure::usage(format!(
+            "reproduce: runs are counted with batches of {LARGEST_COUNTED} at most, and {batch} is more; with --quick it is \
+             planned only"
+        ))),
+        None => Ok(()),
+    }
+}
+
 fn report(args: &Args) -> Result<Report, Failure> {
     let model = brigade::built_in(MODEL)?;
-    let device = if args.quick { None } else { Some(device(args.device.as_deref())?) };
+    let named = args.device.as_deref();
+    let device = if args.quick && named.is_none() { None } else { Some(device(named)?) };
+    let run_on = device.as_ref().filter(|_| !args.quick);
     let (asked, batch) = (BTreeSet::from_iter(&args.batch), args.batch.iter().copied().max().unwrap_or(1));
     let batches: Vec<usize> = BTreeSet::from_iter(BATCHES.iter().chain(&args.batch)).into_iter().copied().collect();
-    let counted = device.iter().flat_map(|device| asked.iter().map(move |&&batch| (device, batch)));
-    let counted = counted.map(|(device, batch)| Counted::run(&model, device, batch)).collect::<Result<Vec<_>, _>>()?;
+    // Before any run: what cannot be planned cannot be counted either.
     let unnamed = || CountingExecutor::unnamed(runs::UNNAMED_BUFFER_BYTES);
     let counting = device.clone().map_or_else(unnamed, CountingExecutor::new);
-    let speedup =
-        device.as_ref().filter(|_| args.rounds > 0).map(|device| Speedup::measure(device, args.rounds)).transpose()?;
+    let planned = memory::plan(&model, &batches, &counting)?;
+    let counted = run_on.iter().flat_map(|device| asked.iter().map(move |&&batch| (device, batch)));
+    let counted = counted.map(|(device, batch)| Counted::run(&model, device, batch)).collect::<Result<Vec<_>, _>>()?;
+    let speedup = run_on.filter(|_| args.rounds > 0).map(|device| Speedup::measure(device, args.rounds)).transpose()?;
     let per_gigabyte = speedup.as_ref().map(|speedup| PerGigabyte::new(speedup, &counting)).transpose()?;
     Ok(Report {
         model: MODEL,
@@ -108,7 +126,7 @@ fn report(args: &Args) -> Result<Report, Failure> {
         batch,
         device: device.map(|device| device.name),
         traffic: Traffic::new(&model, batch, &batches, &counted)?,
-        memory: Memory::new(&model, batch, &batches, &counting, &counted)?,
+        memory: Memory::new(batch, planned, &counted),
         shares: shares::partitions(&model, batch)?,
         acceleration_per_gigabyte: per_gigabyte.flatten(),
         speedup,

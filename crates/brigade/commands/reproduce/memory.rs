@@ -63,21 +63,22 @@ pub(super) struct Totals {
     pub(super) one_f_one_b_async: u64,
 }
 
+/// Every one of `batches`, with what it is planned to take.
+pub(super) fn plan(
+    model: &Sequential,
+    batches: &[usize],
+    device: &CountingExecutor,
+) -> Result<Vec<(usize, Totals)>, Failure> {
+    let named = |batch: usize| move |of: Failure| Failure { message: format!("batch {batch}: {}", of.message), ..of };
+    batches.iter().map(|&batch| Ok((batch, planned(model, batch, device).map_err(named(batch))?))).collect()
+}
+
 impl Memory {
-    /// Of every one of `batches`; of `batch` first of all.
-    pub(super) fn new(
-        model: &Sequential,
-        batch: usize,
-        batches: &[usize],
-        device: &CountingExecutor,
-        counted: &[Counted],
-    ) -> Result<Self, Failure> {
+    /// Of every batch that was planned; of `batch` first of all.
+    pub(super) fn new(batch: usize, planned: Vec<(usize, Totals)>, counted: &[Counted]) -> Self {
         let run = |batch: usize| counted.iter().find(|counted| counted.batch == batch).map(CountedMemory::of);
-        let row = |&batch: &usize| {
-            let counted = run(batch).as_ref().and_then(Totals::counted);
-            Ok::<_, Failure>(Row { batch, totals: planned(model, batch, device)?, counted })
-        };
-        Ok(Self { batch, counted: run(batch), planned: batches.iter().map(row).collect::<Result<_, _>>()? })
+        let row = |(batch, totals)| Row { batch, totals, counted: run(batch).as_ref().and_then(Totals::counted) };
+        Self { batch, counted: run(batch), planned: planned.into_iter().map(row).collect() }
     }
 }
 

@@ -107,6 +107,6 @@ fn speedup(of: &OfModel) -> Result<(), Failure> {
     })
 }
 
-fn figure(Figure { speedup, bound, efficiency }: &Figure) -> String {
-    format!("{speedup:.2} of at most {bound:.2}, {efficiency:.3} of its bound")
+fn figure(Figure { speedup, bound, efficiency, spread: [least, most] }: &Figure) -> String {
+    format!("{speedup:.2} ({least:.2} to {most:.2}) of at most {bound:.2}, {efficiency:.3} of its bound")
 }
