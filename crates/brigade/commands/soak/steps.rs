@@ -38,6 +38,8 @@ pub(super) struct Steps {
     pub(super) setbacks: Vec<Setback>,
     /// Checkpoints that the run told of.
     pub(super) checkpoints: usize,
+    /// Recoveries that it told of.
+    pub(super) recoveries: usize,
 }
 
 impl Steps {
@@ -55,6 +57,7 @@ impl Steps {
             restarted: false,
             setbacks: Vec::new(),
             checkpoints: 0,
+            recoveries: 0,
         })
     }
 
@@ -72,6 +75,7 @@ impl Steps {
             match (event["event"].as_str(), event["step"].as_u64()) {
                 (Some("step"), Some(step)) => self.step(step as usize, now),
                 (Some("checkpoint"), _) => self.checkpoints += 1,
+                (Some("recovery"), _) => self.recoveries += 1,
                 _ => {}
             }
         }
