@@ -197,3 +197,57 @@ fn plan(executor: &dyn Executor, operation: &dyn Operation, used: Used, problem:
 fn variant(operation: &dyn Operation, used: Used) -> Option<Variant> {
     operation.variants(used.pass).into_iter().find(|variant| variant.name == used.variant)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use brigade_kernels::{Limits, ops};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{CountingExecutor, DeviceInfo, Kind, ReferenceExecutor};
+
+    fn software() -> CountingExecutor {
+        let limits = Limits { software: true, ..Limits::PORTABLE };
+        CountingExecutor::new(DeviceInfo { kind: Kind::Software, limits, ..ReferenceExecutor::describe() })
+    }
+
+    /// The three passes of a layer over six samples.
+    fn layer(name: &str, attributes: &Value, input: Shape) -> Vec<Task> {
+        let of_pass = |pass| {
+            let operation = (ops::find(name).unwrap().from_attributes)(attributes).unwrap().into();
+            Task { operation, pass, problem: Problem { n: 6, input } }
+        };
+        [Pass::Forward, Pass::BackwardInput, Pass::BackwardWeight].map(of_pass).to_vec()
+    }
+
+    fn tested(tasks: &[Task]) -> (Vec<Trial>, BTreeSet<Used>) {
+        let executor = software();
+        let wanted: BTreeSet<_> = tasks.iter().flat_map(|task| in_use(&executor, task)).collect();
+        (trials_for(&executor, ops::OPERATIONS, tasks, &wanted), wanted)
+    }
+
+    #[test]
+    fn what_is_tested_is_what_runs() {
+        let input = Shape::new(4, 12, 12);
+        let conv = |side: usize| layer("conv2d", &json!({"out_channels": 8, "kernel": side, "padding": 1}), input);
+        let tasks = [conv(3), conv(5), layer("linear", &json!({"out_features": 40}), input)].concat();
+        let (trials, _) = tested(&tasks);
+        let executor = software();
+        let (own, compiled) =
+            (kernels(dispatches_of_tasks(&executor, &tasks)), kernels(dispatches(&executor, &trials)));
+        // Both sizes of filters have texts of their own.
+        assert!(own.len() > layer("conv2d", &json!({"out_channels": 8, "kernel": 3}), input).len() * 2);
+        assert!(own.iter().all(|kernel| compiled.contains(kernel)), "a kernel runs untested");
+        assert!(compiled.iter().all(|kernel| own.contains(kernel)), "a kernel is compiled for its test alone");
+    }
+
+    #[test]
+    fn random_cases_stand_in_for_layers_that_are_too_large_for_the_reference() {
+        let tasks = layer("conv2d", &json!({"out_channels": 512, "kernel": 3, "padding": 1}), Shape::new(512, 64, 64));
+        let (trials, wanted) = tested(&tasks);
+        let reached: BTreeSet<_> = trials.iter().flat_map(|trial| trial.uses.iter().copied()).collect();
+        assert_eq!(reached, wanted);
+        assert!(trials.iter().all(|trial| trial.case.problem.input.c < 512));
+    }
+}
