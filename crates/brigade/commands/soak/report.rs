@@ -47,9 +47,9 @@ struct Setbacks {
     count: usize,
     /// Steps that were trained again, in all.
     steps_repeated: usize,
-    /// The most of one setback.
+    /// The most that a single fault undid.
     most_steps_repeated: usize,
-    /// The most of one setback within a process, which goes back to its own snapshot and waits for no disk.
+    /// The most that one undid within a process, which goes back to its own snapshot and waits for no disk.
     most_steps_repeated_within: usize,
     /// Seconds from the last new step to the next new one.
     seconds_median: f64,
@@ -127,8 +127,8 @@ impl Report {
         let mut lost: Vec<f64> =
             steps.setbacks.iter().map(|setback| (setback.until - setback.from).as_secs_f64()).collect();
         lost.sort_by(f64::total_cmp);
-        let repeated = || steps.setbacks.iter().map(|setback| setback.repeated);
-        let within = steps.setbacks.iter().filter(|setback| !setback.ended).map(|setback| setback.repeated);
+        let undone = steps.setbacks.iter().map(|setback| setback.undone);
+        let within = steps.setbacks.iter().filter(|setback| !setback.ended).map(|setback| setback.undone);
         let seconds = elapsed.as_secs_f64();
         Self {
             seconds,
@@ -139,8 +139,8 @@ impl Report {
             ends,
             setbacks: Setbacks {
                 count: lost.len(),
-                steps_repeated: repeated().sum(),
-                most_steps_repeated: repeated().max().unwrap_or(0),
+                steps_repeated: steps.setbacks.iter().map(|setback| setback.repeated).sum(),
+                most_steps_repeated: undone.max().unwrap_or(0),
                 most_steps_repeated_within: within.max().unwrap_or(0),
                 seconds_median: lost.get(lost.len() / 2).copied().unwrap_or(0.0),
                 seconds_most: lost.last().copied().unwrap_or(0.0),
