@@ -63,8 +63,7 @@ fn columns(first: u32) -> Offsets {
     return Offsets(min(first + vec4(0u, 8u, 16u, 24u), last), min(first + vec4(32u, 40u, 48u, 56u), last));
 }
 
-// A choice, not a branch: this is there 64 times over, and compilers for the host's cores take a second for as many
-// branches within branches.
+// A choice, not a branch within a branch: this is there 64 times over, and every branch takes compilers time.
 fn put_dx(at: u32, column: u32, value: f32) {
     if column < params.inputs {
         let result = stored(at + column, value);
