@@ -63,13 +63,11 @@ fn columns(first: u32) -> Offsets {
     return Offsets(min(first + vec4(0u, 8u, 16u, 24u), last), min(first + vec4(32u, 40u, 48u, 56u), last));
 }
 
+// A choice, not a branch within a branch: this is there 64 times over, and every branch takes compilers time.
 fn put_dx(at: u32, column: u32, value: f32) {
     if column < params.inputs {
-        if params.accumulate != 0u {
-            dx[at + column] += stored(at + column, value);
-        } else {
-            dx[at + column] = stored(at + column, value);
-        }
+        let result = stored(at + column, value);
+        dx[at + column] = select(result, dx[at + column] + result, params.accumulate != 0u);
     }
 }
 

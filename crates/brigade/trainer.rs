@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use brigade_devices::{DeviceInfo, Executor, OpenOptions, Selection, StandIn, Task, Tuner, Tuning, TuningReport};
+use brigade_devices::{
+    DeviceError, DeviceInfo, Executor, OpenOptions, Selection, StandIn, Task, Tuner, Tuning, TuningReport,
+};
 use brigade_kernels::ops::OPERATIONS;
 use brigade_kernels::{Entry, Limits, Precision};
 use brigade_pipeline::model::Sequential;
@@ -13,12 +15,6 @@ use brigade_pipeline::{
 };
 
 use crate::failure::Failure;
-
-/// Opens and readies the device of a stage.
-type Ready<'a> = &'a dyn Fn() -> Result<Box<dyn Executor>, Failure>;
-
-/// What computes for a stage: the device of that index, once it is readied, or something in its place.
-type Make<'a> = &'a dyn Fn(usize, Ready<'_>) -> Result<Box<dyn Executor>, Failure>;
 
 /// Gathers what a pipeline needs, and starts it.
 ///
@@ -242,7 +238,7 @@ impl Trainer {
     pub fn start_with_report(&self) -> Result<(Pipeline, TuningReport), Failure> {
         self.check_shared()?;
         let ranges = self.ranges();
-        let (executors, report) = self.executors(&ranges, &self.options, &|_, ready| ready())?;
+        let (executors, report) = self.executors(&ranges, &self.options, None)?;
         let stages = ranges.into_iter().zip(executors).collect();
         Ok((Pipeline::start(&self.model, stages, self.options)?, report))
     }
@@ -255,8 +251,7 @@ impl Trainer {
     pub fn start_alone(&self, stage: usize) -> Result<Pipeline, Failure> {
         self.check_shared()?;
         let ranges = self.ranges();
-        let make = |index, ready: Ready<'_>| if index == stage { ready() } else { Ok(Box::new(StandIn::new()) as _) };
-        let (executors, _) = self.executors(&ranges, &self.options, &make)?;
+        let (executors, _) = self.executors(&ranges, &self.options, Some(stage))?;
         Ok(Pipeline::start(&self.model, ranges.into_iter().zip(executors).collect(), self.options)?)
     }
 
@@ -270,7 +265,7 @@ impl Trainer {
         let count = self.placement.stages.len();
         let (share, staleness) = (batch.div_ceil(count.max(1)), StalenessOptions::default());
         let share = PipelineOptions { batch: share, microbatches: 1, staleness, ..self.options };
-        let (executors, _) = self.executors(&vec![0..self.model.layers.len(); count], &share, &|_, ready| ready())?;
+        let (executors, _) = self.executors(&vec![0..self.model.layers.len(); count], &share, None)?;
         Ok(DataParallel::start(&self.model, executors, DataParallelOptions { batch, seed, optimiser })?)
     }
 
@@ -288,28 +283,32 @@ impl Trainer {
         self.placement.stages.iter().map(|(_, range)| range.clone()).collect()
     }
 
-    /// For each range of layers what `make` gives: an opened device, its kernels chosen and held against the reference,
-    /// or something else in its place.
+    /// For each range of layers an opened device, its kernels chosen and held against the reference. Where one stage is to
+    /// be `alone`, the others have stand-ins.
     fn executors(
         &self,
         ranges: &[Range<usize>],
         options: &PipelineOptions,
-        make: Make<'_>,
+        alone: Option<usize>,
     ) -> Result<(Vec<Box<dyn Executor>>, TuningReport), Failure> {
         let devices = resolve(&self.placement)?;
         let threads = self.threads.unwrap_or_else(|| threads_each(&devices));
         let tasks = Pipeline::tasks(&self.model, ranges, options)?;
         let (selections, report) = self.tuned(&devices, &tasks, threads)?;
-        let ready = |stage: usize| {
+        let computes = |stage: usize| alone.is_none_or(|alone| alone == stage);
+        let open = |stage: usize| -> Result<Box<dyn Executor>, Failure> {
+            if !computes(stage) {
+                return Ok(Box::new(StandIn::new()));
+            }
             let mut executor = self.open(&devices[stage], threads)?;
             executor.selection_mut().adopt(&selections[stage]);
-            if self.self_test {
-                let tasks = &tasks[stage];
-                brigade_devices::self_test_for(executor.as_mut(), &operations(tasks), tasks)?;
-            }
             Ok(executor)
         };
-        let executors = (0..devices.len()).map(|stage| make(stage, &|| ready(stage))).collect::<Result<_, _>>()?;
+        let mut executors = (0..devices.len()).map(open).collect::<Result<Vec<_>, _>>()?;
+        if self.self_test {
+            let stages = executors.iter_mut().zip(&tasks).enumerate().filter(|&(stage, _)| computes(stage));
+            held_against_the_reference(stages.map(|(_, stage)| stage))?;
+        }
         Ok((executors, report))
     }
 
@@ -349,6 +348,21 @@ impl Trainer {
             OpenOptions { profile: self.profile, budget_bytes: self.memory_budget, ..self.open_options(threads) };
         Ok(brigade_devices::open(device, &options)?)
     }
+}
+
+/// Tests the kernels of each device that its tasks use, all devices at once: on each, compiling takes nearly all of the
+/// time. Of several errors the first stage's counts.
+fn held_against_the_reference<'a>(
+    stages: impl Iterator<Item = (&'a mut Box<dyn Executor>, &'a Vec<Task>)>,
+) -> Result<(), Failure> {
+    let test = |executor: &mut Box<dyn Executor>, tasks: &[Task]| -> Result<(), DeviceError> {
+        brigade_devices::self_test_for(executor.as_mut(), &operations(tasks), tasks).map(drop)
+    };
+    std::thread::scope(|scope| {
+        let testing: Vec<_> = stages.map(|(executor, tasks)| scope.spawn(move || test(executor, tasks))).collect();
+        let tested: Vec<_> = testing.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        tested.into_iter().try_for_each(|test| Ok(test.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
+    })
 }
 
 /// The operations that tasks are made of.

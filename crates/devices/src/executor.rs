@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
-use brigade_kernels::Pass;
+use brigade_kernels::{Dispatch, Pass};
 
 use crate::program::{BufferId, Program, Slice};
 use crate::staging::{Download, Upload};
@@ -111,6 +111,16 @@ pub trait Executor: Send {
     /// # Errors
     /// Where a plan does not fit the device, a pipeline cannot be made, or there is no room.
     fn prepare(&mut self, program: &Program, depth: usize) -> Result<ProgramId, DeviceError>;
+
+    /// Compiles ahead, several at a time, what programs of these dispatches will need. Nothing has to: a program that is
+    /// prepared compiles what it still lacks.
+    ///
+    /// # Errors
+    /// Where the device is lost, or a kernel cannot be compiled; all others are.
+    fn compile(&mut self, dispatches: &[Dispatch]) -> Result<(), DeviceError> {
+        let _ = dispatches;
+        Ok(())
+    }
 
     /// Provides upload slots of this many bytes, so that smaller programs prepared first do not get slots of their own.
     ///

@@ -1,19 +1,16 @@
 //! The self-test: every variant that a device is going to use, held against the reference before it counts.
 
+mod trials;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use brigade_kernels::{Case, Entry, Fusion, Operation, Pass, Problem, Random, Scalars, Shape};
+use brigade_kernels::{Entry, Pass, Random};
 
+use self::trials::{SEED, Trial, Used, in_use, random_trials, trials_for};
 use crate::trial::variants;
 use crate::verify::{Report, examine};
 use crate::{DeviceError, Executor, Kind, Task};
-
-/// Random cases of each operation.
-const CASES: usize = 2;
-
-/// Rows and columns that a layer is cut down to where the random cases leave its variant out.
-const SMALL: usize = 4;
 
 /// What a self-test found.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,13 +31,16 @@ pub struct SelfTest {
 pub fn self_test(executor: &mut dyn Executor, operations: &[&'static Entry]) -> Result<SelfTest, DeviceError> {
     let started = Instant::now();
     let mut test = SelfTest::default();
-    random_cases(executor, operations, &|_| true, &mut test)?;
+    let trials = random_trials(executor, operations, &|_| true);
+    compile_ahead(executor, &trials, &[])?;
+    run(executor, &trials, &mut test)?;
     Ok(test.finished(executor, started))
 }
 
 /// As [`self_test`], for the variants alone, with what is fused to them, that `tasks` use by the executor's [`Selection`](crate::Selection): what
 /// never runs need not be compiled. Where one fails, what takes its place is tested as well. `operations` has those of
-/// the tasks; a variant that their random cases do not reach is tested on the task itself, cut down.
+/// the tasks. What the tasks themselves need is compiled on the way, at the same time as what the tests need, and as
+/// far as possible it is the same: see `self_test/trials.rs`.
 ///
 /// # Errors
 /// As [`self_test`].
@@ -61,90 +61,28 @@ pub fn self_test_for(
         if wanted.is_empty() {
             return Ok(test.finished(executor, started));
         }
-        random_cases(executor, operations, &|used| wanted.contains(&used), &mut test)?;
-        for task in tasks {
-            for used in in_use(executor, task) {
-                if wanted.contains(&used) && !test.covers(used) {
-                    test_small(executor, task, used, &mut test)?;
-                }
-            }
-        }
+        let trials = trials_for(executor, operations, tasks, &wanted);
+        compile_ahead(executor, &trials, tasks)?;
+        run(executor, &trials, &mut test)?;
         tested.extend(wanted);
     }
 }
 
-/// A variant of a pass of an operation, and the rectifier that it computes besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Used {
-    operation: &'static str,
-    pass: Pass,
-    variant: &'static str,
-    fusion: Fusion,
-}
-
-impl Used {
-    fn of(operation: &dyn Operation, pass: Pass, variant: &'static str) -> Self {
-        Self { operation: operation.name(), pass, variant, fusion: operation.fusion().of(pass) }
+/// Compiles at once what the trials and the tasks need: one kernel after another, most of a start would be spent on it.
+fn compile_ahead(executor: &mut dyn Executor, trials: &[Trial], tasks: &[Task]) -> Result<(), DeviceError> {
+    let dispatches = [trials::dispatches(executor, trials), trials::dispatches_of_tasks(executor, tasks)].concat();
+    match executor.compile(&dispatches) {
+        // Whatever needs it meets the same error again, where it is known which variant that was.
+        Err(DeviceError::Validation { .. }) => Ok(()),
+        compiled => compiled,
     }
 }
 
-/// What the task will run with, as a whole microbatch and as a rest.
-fn in_use(executor: &dyn Executor, Task { operation, pass, problem }: &Task) -> BTreeSet<Used> {
-    let limits = &executor.info().limits;
-    let sizes = [problem.n, 1].map(|n| Problem { n, ..*problem });
-    let planned = sizes.map(|problem| executor.selection().plan(operation.as_ref(), *pass, problem, limits));
-    planned.into_iter().flatten().map(|(variant, _)| Used::of(operation.as_ref(), *pass, variant.name)).collect()
-}
-
-fn random_cases(
-    executor: &mut dyn Executor,
-    operations: &[&'static Entry],
-    wanted: &dyn Fn(Used) -> bool,
-    test: &mut SelfTest,
-) -> Result<(), DeviceError> {
-    for entry in operations {
-        let mut random = Random::new(0x5E1F);
-        for _ in 0..CASES {
-            let case = (entry.generate)(&mut random);
-            let wanted = |pass, variant| wanted(Used::of(case.operation.as_ref(), pass, variant));
-            check_case(executor, &case, &mut random, &wanted, test)?;
-        }
-    }
-    Ok(())
-}
-
-/// The task with one sample and few rows and columns, as few as the variant can be planned for.
-fn test_small(
-    executor: &mut dyn Executor,
-    task: &Task,
-    Used { pass, variant, .. }: Used,
-    test: &mut SelfTest,
-) -> Result<(), DeviceError> {
-    let limits = executor.info().limits.clone();
-    let operation = &task.operation;
-    let Some(variant) = operation.variants(pass).into_iter().find(|found| found.name == variant) else { return Ok(()) };
-    let Shape { c, h, w } = task.problem.input;
-    let halved = |side: usize, times: u32| (side >> times).max(side.min(SMALL));
-    let problems = (0..usize::BITS - h.max(w).leading_zeros()).rev().map(|times| {
-        let input =
-            if pass == Pass::Update { Shape::vector(SMALL) } else { Shape::new(c, halved(h, times), halved(w, times)) };
-        Problem { n: 1, input }
-    });
-    let plans = |problem: &Problem| operation.plan(pass, &variant, *problem, &limits).is_ok();
-    let problem = problems.into_iter().find(plans).unwrap_or(task.problem);
-    let case = Case { operation: operation.clone(), problem, scalars: Scalars::new() };
-    check_case(executor, &case, &mut Random::new(0x5E1F), &|p, name| (p, name) == (pass, variant.name), test)
+fn run(executor: &mut dyn Executor, trials: &[Trial], test: &mut SelfTest) -> Result<(), DeviceError> {
+    trials.iter().try_for_each(|trial| check_case(executor, trial, test))
 }
 
 impl SelfTest {
-    fn covers(&self, used: Used) -> bool {
-        let Used { operation, pass, variant, fusion } = used;
-        let seen = |report: &Report| {
-            (report.operation, report.pass, report.variant, report.fusion) == (operation, pass, variant, fusion)
-        };
-        self.excluded.contains(&(operation, pass, variant)) || self.reports.iter().any(seen)
-    }
-
     fn finished(mut self, executor: &dyn Executor, started: Instant) -> Self {
         self.elapsed = started.elapsed();
         let (device, kernels) = (&executor.info().name, self.reports.len());
@@ -155,15 +93,14 @@ impl SelfTest {
 
 fn check_case(
     executor: &mut dyn Executor,
-    case: &Case,
-    random: &mut Random,
-    wanted: &dyn Fn(Pass, &'static str) -> bool,
+    Trial { case, uses }: &Trial,
     test: &mut SelfTest,
 ) -> Result<(), DeviceError> {
     let operation = case.operation.name();
+    let wanted = |pass, variant| uses.contains(&Used::of(case.operation.as_ref(), pass, variant));
     let device = executor.info().name.clone();
     let mut failed: Vec<(Pass, &'static str, String)> = Vec::new();
-    examine(executor, case, random, wanted, &mut |pass, variant, outcome| {
+    examine(executor, case, &mut Random::new(SEED), &wanted, &mut |pass, variant, outcome| {
         match outcome {
             Ok(reports) => {
                 let wrong = reports.iter().find(|report| !report.deviation.holds());

@@ -1,13 +1,17 @@
-//! Resident memory over the life of each process, and whether it grows.
+//! Memory over the life of each process, and whether it grows while a run trains.
+//!
+//! A process is observed stretch by stretch: from some time after it began to train, or came back from a recovery, to the
+//! next fault. Within a stretch the same buffers are there from beginning to end, so that whatever is added leaks; from one
+//! stretch to the next, levels differ by megabytes either way, as stages are built again.
 
 use std::time::Duration;
 
-/// Samples before a process has trained so long are its warm-up: rings grow to their size, caches fill.
-const WARM_UP: Duration = Duration::from_secs(30);
+/// Samples before a stretch has lasted so long are its warm-up: rings grow to their size, the first epoch is evaluated, the
+/// first checkpoints are written. On two busy cores that took up to 19 s.
+const WARM_UP: Duration = Duration::from_secs(20);
 
-/// Samples that one line is drawn through, one a second: a process that lives longer gives several parts, so that one
-/// process alone says as well how far its parts disagree.
-const PART: usize = 240;
+/// Samples that one line is drawn through, one a second: longer stretches give several parts, so that no single one decides.
+const PART: usize = 60;
 
 /// Fewer give no line.
 const FEWEST: usize = 8;
@@ -15,26 +19,33 @@ const FEWEST: usize = 8;
 /// A leak of this many bytes a second, 64 MiB an hour, must show; noise that could hide it is no proof of its absence.
 const MUST_SHOW: f64 = (64 << 20) as f64 / 3600.0;
 
-/// Resident memory by age, process by process.
+/// So many samples must have been seen before anything counts as flat: by then such a leak comes to 2 MiB, several times
+/// what an allocator takes at once.
+const ENOUGH: usize = 120;
+
+/// What was seen of the processes.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    processes: Vec<Life>,
+    stretches: Vec<Stretch>,
 }
 
-/// What was seen of one process.
+/// What was seen between two faults.
 #[derive(Debug, Default)]
-struct Life {
-    /// When its first step was seen.
-    training_since: Option<Duration>,
+struct Stretch {
+    /// Its process, counted from 1, and the recoveries of the run so far.
+    of: (usize, usize),
+    /// When its first new step was seen.
+    since: Option<Duration>,
     /// The newest step of the run then.
     step: usize,
+    /// Seconds since then, and bytes.
     samples: Vec<(f64, f64)>,
 }
 
-/// A slope in bytes a second, with the ends of the interval that holds the true one 95 times of 100.
+/// A mean or a slope, with the ends of the interval that holds the true one 95 times of 100.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Slope {
-    pub(super) bytes_per_second: f64,
+pub(super) struct Estimate {
+    pub(super) value: f64,
     pub(super) interval: [f64; 2],
 }
 
@@ -46,54 +57,103 @@ pub(super) enum Growth {
     None,
     /// Some, by more than the noise.
     Some,
-    /// Processes lived too short, or the noise was too large, to tell.
+    /// Too little was seen, or the noise was too large, to tell.
     Unknown,
-}
-
-impl Slope {
-    pub(super) fn growth(&self) -> Growth {
-        let [least, most] = self.interval;
-        match (least > 0.0, most < MUST_SHOW) {
-            (_, true) => Growth::None,
-            (true, false) => Growth::Some,
-            (false, false) => Growth::Unknown,
-        }
-    }
 }
 
 impl Memory {
     /// A process has been started, of a run that has come to `step`.
     pub(super) fn begin(&mut self, step: usize) {
-        self.processes.push(Life { step, ..Life::default() });
+        let (process, recoveries) = self.stretches.last().map_or((0, 0), |last| last.of);
+        self.stretches.push(Stretch { of: (process + 1, recoveries), step, ..Stretch::default() });
     }
 
     /// Notes at `now` what the process has in use, where the system says so. Only a process whose run has come to new
-    /// steps counts: while it starts or recovers, stages are there once more or not at all.
-    pub(super) fn note(&mut self, process: u32, step: usize, now: Duration) {
-        let Some(life) = self.processes.last_mut().filter(|life| step > life.step) else { return };
-        life.step = step;
-        let age = now - *life.training_since.get_or_insert(now);
+    /// steps counts: while it starts or recovers, stages are there once more or not at all. `recoveries` are all that the
+    /// run has told of: with another one, another stretch begins.
+    pub(super) fn note(&mut self, process: u32, step: usize, recoveries: usize, now: Duration) {
+        let Some(last) = self.stretches.last_mut() else { return };
+        if recoveries > last.of.1 {
+            if last.since.is_none() {
+                last.of.1 = recoveries;
+            } else {
+                let of = (last.of.0, recoveries);
+                let step = last.step;
+                self.stretches.push(Stretch { of, step, ..Stretch::default() });
+            }
+        }
+        let Some(stretch) = self.stretches.last_mut().filter(|stretch| step > stretch.step) else { return };
+        stretch.step = step;
+        let age = now - *stretch.since.get_or_insert(now);
         if age >= WARM_UP
-            && let Some(bytes) = resident(process)
+            && let Some(bytes) = in_use(process)
         {
-            life.samples.push((age.as_secs_f64(), bytes));
+            stretch.samples.push((age.as_secs_f64(), bytes));
         }
     }
 
-    /// One slope for all parts, each with a level of its own; `None` where there are fewer than two.
+    fn fits(&self) -> Vec<Fit> {
+        self.stretches.iter().flat_map(|stretch| stretch.samples.chunks(PART)).filter_map(Fit::of).collect()
+    }
+
+    /// Seconds that were observed.
+    pub(super) fn observed(&self) -> usize {
+        self.fits().iter().map(|fit| fit.samples).sum()
+    }
+
+    /// One slope in bytes a second for all parts, each with a level of its own; `None` where there are fewer than two.
     ///
     /// Samples of one part hang together, so that the residuals of neighbours say little by themselves: the error is that
-    /// of the parts' slopes around the common one, each weighted by its spread in time.
-    pub(super) fn slope(&self) -> Option<Slope> {
-        let parts = self.processes.iter().flat_map(|life| life.samples.chunks(PART));
-        let fits: Vec<Fit> = parts.filter_map(Fit::of).collect();
-        let degrees = fits.len().checked_sub(1).filter(|&degrees| degrees > 0)?;
+    /// of the parts' slopes around the common one, each weighted by its spread in time. Few long parts among short ones
+    /// count as few.
+    pub(super) fn slope(&self) -> Option<Estimate> {
+        let fits = self.fits();
         let weight: f64 = fits.iter().map(|fit| fit.spread).sum();
+        let equals = weight.powi(2) / fits.iter().map(|fit| fit.spread.powi(2)).sum::<f64>();
+        if fits.len() < 2 || equals <= 1.0 {
+            return None;
+        }
         let slope = fits.iter().map(|fit| fit.slope * fit.spread).sum::<f64>() / weight;
         let squares: f64 = fits.iter().map(|fit| (fit.spread * (fit.slope - slope)).powi(2)).sum();
-        let error = (squares * fits.len() as f64 / degrees as f64).sqrt() / weight;
+        let error = (squares * equals / (equals - 1.0)).sqrt() / weight;
+        Some(Estimate::around(slope, error, equals.floor() as usize - 1))
+    }
+
+    /// What the slope says.
+    pub(super) fn growth(&self) -> Growth {
+        let Some(Estimate { interval: [least, most], .. }) = self.slope() else { return Growth::Unknown };
+        match (least > 0.0, most < MUST_SHOW && self.observed() >= ENOUGH) {
+            (_, true) => Growth::None,
+            (true, false) => Growth::Some,
+            (false, false) => Growth::Unknown,
+        }
+    }
+
+    /// Bytes by which the level of a process changes where it recovers, on average; `None` where that was seen fewer than
+    /// two times.
+    pub(super) fn left_by_recoveries(&self) -> Option<Estimate> {
+        let seen: Vec<_> = self.stretches.iter().filter(|stretch| stretch.samples.len() >= FEWEST).collect();
+        let same = seen.windows(2).filter(|pair| pair[0].of.0 == pair[1].of.0);
+        let each: Vec<f64> = same
+            .map(|pair| (pair[1].level() - pair[0].level()) / (pair[1].of.1 - pair[0].of.1).max(1) as f64)
+            .collect();
+        let degrees = each.len().checked_sub(1).filter(|&degrees| degrees > 0)?;
+        let mean = each.iter().sum::<f64>() / each.len() as f64;
+        let squares: f64 = each.iter().map(|change| (change - mean).powi(2)).sum();
+        Some(Estimate::around(mean, (squares / degrees as f64 / each.len() as f64).sqrt(), degrees))
+    }
+}
+
+impl Stretch {
+    fn level(&self) -> f64 {
+        self.samples.iter().map(|sample| sample.1).sum::<f64>() / self.samples.len() as f64
+    }
+}
+
+impl Estimate {
+    fn around(value: f64, error: f64, degrees: usize) -> Self {
         let reach = error * student(degrees);
-        Some(Slope { bytes_per_second: slope, interval: [slope - reach, slope + reach] })
+        Self { value, interval: [value - reach, value + reach] }
     }
 }
 
@@ -104,9 +164,9 @@ fn student(degrees: usize) -> f64 {
     TABLE[degrees.clamp(1, TABLE.len()) - 1]
 }
 
-/// A line through samples, by least squares: what is left behind at once, as by a recovery, moves it as well as what leaks
-/// step by step.
+/// A line through samples, by least squares.
 struct Fit {
+    samples: usize,
     slope: f64,
     /// Sum of squared distances from the mean time.
     spread: f64,
@@ -121,64 +181,87 @@ impl Fit {
         let (time, bytes) = (mean(|sample| sample.0), mean(|sample| sample.1));
         let spread: f64 = samples.iter().map(|sample| (sample.0 - time).powi(2)).sum();
         let together: f64 = samples.iter().map(|sample| (sample.0 - time) * (sample.1 - bytes)).sum();
-        Some(Self { slope: together / spread, spread })
+        Some(Self { samples: samples.len(), slope: together / spread, spread })
     }
 }
 
-/// Bytes of a process that are in memory; only Linux tells.
-fn resident(process: u32) -> Option<f64> {
+/// Bytes of memory that a process has to itself. Pages of mapped files, which the system brings in and drops as it likes,
+/// are not among them. Only Linux tells.
+fn in_use(process: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(1024.0 * line.trim().trim_end_matches(" kB").trim().parse::<f64>().ok()?)
+    let kilobytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches(" kB").trim().parse::<f64>().ok()
+    };
+    Some(1024.0 * (kilobytes("RssAnon:")? + kilobytes("RssShmem:")?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A stretch of `seconds` samples.
+    fn stretch(of: (usize, usize), seconds: usize, bytes: impl Fn(f64) -> f64) -> Stretch {
+        let samples = (0..seconds).map(|second| (second as f64, bytes(second as f64))).collect();
+        Stretch { of, samples, ..Stretch::default() }
+    }
+
     /// Processes of a minute that grow by so many bytes a second each.
     fn grow(by: &[f64]) -> Memory {
-        let life = |(place, by): (usize, &f64)| {
+        let life = |(place, &by): (usize, &f64)| {
             let level = 1e8 * (1 + place % 3) as f64;
-            let sample = |s: i32| (f64::from(s), level + by * f64::from(s) + f64::from(s % 3));
-            Life { samples: (0..60).map(sample).collect(), ..Life::default() }
+            stretch((place, 0), 60, move |second| level + by * second + second % 3.0)
         };
-        Memory { processes: by.iter().enumerate().map(life).collect() }
+        Memory { stretches: by.iter().enumerate().map(life).collect() }
     }
 
     #[test]
     fn a_slope_is_found_across_processes_of_different_levels() {
-        let slope = grow(&[40e3, 40e3, 41e3]).slope().unwrap();
-        assert!((slope.bytes_per_second - 40.3e3).abs() < 100.0, "{slope:?}");
-        assert_eq!(slope.growth(), Growth::Some);
+        let memory = grow(&[40e3, 40e3, 41e3]);
+        let slope = memory.slope().unwrap();
+        assert!((slope.value - 40.3e3).abs() < 100.0, "{slope:?}");
+        assert_eq!(memory.growth(), Growth::Some);
         assert_eq!(Memory::default().slope(), None);
         assert_eq!(grow(&[40e3]).slope(), None);
     }
 
     #[test]
     fn flat_is_told_only_where_growth_would_show() {
-        let flat = grow(&[0.0, 1e3, -1e3, 0.0]).slope().unwrap();
-        assert_eq!(flat.growth(), Growth::None);
+        assert_eq!(grow(&[0.0, 1e3, -1e3, 0.0]).growth(), Growth::None);
         // Zero lies in the interval, and so does a leak of gigabytes a day.
-        let noisy = grow(&[90e3, -60e3, 150e3]).slope().unwrap();
-        assert!(noisy.interval[0] < 0.0 && noisy.interval[1] > MUST_SHOW, "{noisy:?}");
+        let noisy = grow(&[90e3, -60e3, 150e3]);
+        let [least, most] = noisy.slope().unwrap().interval;
+        assert!(least < 0.0 && most > MUST_SHOW);
         assert_eq!(noisy.growth(), Growth::Unknown);
+        // Flat, but hardly seen.
+        let brief = Memory { stretches: (0..4).map(|process| stretch((process, 0), 20, |_| 1e8)).collect() };
+        assert_eq!((brief.observed(), brief.growth()), (80, Growth::Unknown));
     }
 
     #[test]
-    fn what_a_recovery_leaves_behind_is_growth() {
-        let mut memory = grow(&[0.0, 0.0, 0.0]);
-        let left_behind = |life: &mut Life| life.samples[25..].iter_mut().for_each(|sample| sample.1 += 10e6);
-        memory.processes.iter_mut().for_each(left_behind);
-        assert_eq!(memory.slope().unwrap().growth(), Growth::Some);
+    fn a_long_part_among_short_ones_does_not_decide_alone() {
+        let mut memory = grow(&[0.0]);
+        memory.stretches.extend((1..9).map(|process| stretch((process, 0), FEWEST, |second| 1e8 + 1e3 * second)));
+        // Of nine parts, the long one has nearly all of the weight.
+        let slope = memory.slope();
+        assert!(slope.is_none_or(|slope| slope.interval[1] - slope.value > 5.0 * slope.value.abs()), "{slope:?}");
     }
 
     #[test]
     fn one_long_life_is_judged_by_its_parts() {
-        let sample = |s: usize| (s as f64, 1e8 + 50e3 * s as f64 + (s % 7) as f64);
-        let memory =
-            Memory { processes: vec![Life { samples: (0..3 * PART).map(sample).collect(), ..Life::default() }] };
-        assert_eq!(memory.slope().unwrap().growth(), Growth::Some);
+        let memory = Memory { stretches: vec![stretch((1, 0), 3 * PART, |s| 1e8 + 50e3 * s + s % 7.0)] };
+        assert_eq!(memory.growth(), Growth::Some);
+    }
+
+    #[test]
+    fn what_recoveries_leave_behind_is_told_by_itself() {
+        let level = |place: usize, recoveries: usize| 1e8 * place as f64 + 10e6 * recoveries as f64;
+        let both = |place| [0, 1, 3].map(|recoveries| stretch((place, recoveries), 60, |_| level(place, recoveries)));
+        let memory = Memory { stretches: [1, 2].into_iter().flat_map(both).collect() };
+        let left = memory.left_by_recoveries().unwrap();
+        assert!((left.value - 10e6).abs() < 1.0 && left.interval[0] > 9.9e6, "{left:?}");
+        assert_eq!(memory.growth(), Growth::None);
+        assert_eq!(grow(&[0.0; 3]).left_by_recoveries(), None);
     }
 
     #[test]
@@ -187,14 +270,18 @@ mod tests {
         let me = std::process::id();
         memory.begin(7);
         let seconds = Duration::from_secs;
-        // It starts, trains, goes back and comes to new steps.
-        for (at, step) in [(5, 7), (20, 8), (45, 9), (52, 10), (53, 10), (60, 10), (61, 11)] {
-            memory.note(me, step, seconds(at));
+        // It starts, trains, and repeats steps; at 61 s it has recovered, and trains on.
+        let seen = [(5, 7, 0), (20, 8, 0), (39, 9, 0), (40, 10, 0), (53, 10, 0), (61, 10, 1), (62, 11, 1), (82, 12, 1)];
+        for (at, step, recoveries) in seen {
+            memory.note(me, step, recoveries, seconds(at));
         }
+        memory.begin(12);
+        let of: Vec<_> = memory.stretches.iter().map(|stretch| stretch.of).collect();
+        assert_eq!(of, [(1, 0), (1, 1), (2, 1)]);
         if cfg!(target_os = "linux") {
-            let ages: Vec<_> = memory.processes[0].samples.iter().map(|sample| sample.0).collect();
-            assert_eq!(ages, [32.0, 41.0]);
-            assert!(resident(me).unwrap() > 1e5);
+            let ages = |stretch: &Stretch| stretch.samples.iter().map(|sample| sample.0).collect::<Vec<_>>();
+            assert_eq!(memory.stretches.iter().map(ages).collect::<Vec<_>>(), [vec![20.0], vec![20.0], vec![]]);
+            assert!(in_use(me).unwrap() > 1e5);
         }
     }
 }

@@ -8,7 +8,7 @@ use brigade::{Failure, Status};
 use serde::Serialize;
 
 use super::faults::Plan;
-use super::memory::{Growth, Memory};
+use super::memory::{Estimate, Growth, Memory};
 use super::steps::Steps;
 
 /// How a process ended before the soak did.
@@ -38,8 +38,8 @@ pub(super) struct Report {
     setbacks: Setbacks,
     /// The part of the time that was not lost to setbacks.
     effective_time: f64,
-    /// Resident memory after each process's warm-up; absent where none lived long enough.
-    memory: Option<Trend>,
+    /// Memory while the run trains undisturbed.
+    memory: Trend,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,22 +47,67 @@ struct Setbacks {
     count: usize,
     /// Steps that were trained again, in all.
     steps_repeated: usize,
-    /// The most of one setback.
+    /// The most that a single fault undid.
     most_steps_repeated: usize,
-    /// The most of one setback within a process, which goes back to its own snapshot and waits for no disk.
+    /// The most that one undid within a process, which goes back to its own snapshot and waits for no disk.
     most_steps_repeated_within: usize,
     /// Seconds from the last new step to the next new one.
     seconds_median: f64,
     seconds_most: f64,
 }
 
-/// How resident memory goes on.
+/// How memory goes on.
 #[derive(Debug, Serialize)]
 struct Trend {
-    bytes_per_second: f64,
-    /// Ends of the interval that holds the true slope 95 times of 100.
-    interval: [f64; 2],
+    /// Seconds that it was observed for, after the warm-up of each start and recovery.
+    seconds: usize,
+    /// How fast it grows; absent where too little was observed.
+    bytes_per_second: Option<Range>,
     growth: Growth,
+    /// By how much its level changed with each recovery; absent where too few were observed.
+    bytes_per_recovery: Option<Range>,
+}
+
+/// A figure with the ends of the interval that holds the true one 95 times of 100.
+#[derive(Debug, Serialize)]
+struct Range {
+    value: f64,
+    interval: [f64; 2],
+}
+
+impl From<Estimate> for Range {
+    fn from(Estimate { value, interval }: Estimate) -> Self {
+        Self { value, interval }
+    }
+}
+
+impl Trend {
+    fn of(memory: &Memory) -> Self {
+        Self {
+            seconds: memory.observed(),
+            bytes_per_second: memory.slope().map(Range::from),
+            growth: memory.growth(),
+            bytes_per_recovery: memory.left_by_recoveries().map(Range::from),
+        }
+    }
+
+    fn text(&self) -> String {
+        let Some(Range { value, interval: [least, most] }) = &self.bytes_per_second else {
+            return "memory: the run was never undisturbed for long enough to tell".to_owned();
+        };
+        let word = match self.growth {
+            Growth::None => "it does not grow",
+            Growth::Some => "it grows",
+            Growth::Unknown => "too uncertain to tell",
+        };
+        let seconds = self.seconds;
+        let mut text = format!("memory: {value:+.0} bytes/s ({least:+.0} to {most:+.0}) over {seconds} s: {word}");
+        if let Some(Range { value, interval }) = &self.bytes_per_recovery {
+            let [value, least, most] = [*value, interval[0], interval[1]].map(|bytes| bytes / f64::from(1 << 20));
+            let _ = write!(text, "; {value:+.1} MiB with each recovery ({least:+.1} to {most:+.1})");
+        }
+        text
+    }
 }
 
 impl Report {
@@ -82,8 +127,8 @@ impl Report {
         let mut lost: Vec<f64> =
             steps.setbacks.iter().map(|setback| (setback.until - setback.from).as_secs_f64()).collect();
         lost.sort_by(f64::total_cmp);
-        let repeated = || steps.setbacks.iter().map(|setback| setback.repeated);
-        let within = steps.setbacks.iter().filter(|setback| !setback.ended).map(|setback| setback.repeated);
+        let undone = steps.setbacks.iter().map(|setback| setback.undone);
+        let within = steps.setbacks.iter().filter(|setback| !setback.ended).map(|setback| setback.undone);
         let seconds = elapsed.as_secs_f64();
         Self {
             seconds,
@@ -94,18 +139,14 @@ impl Report {
             ends,
             setbacks: Setbacks {
                 count: lost.len(),
-                steps_repeated: repeated().sum(),
-                most_steps_repeated: repeated().max().unwrap_or(0),
+                steps_repeated: steps.setbacks.iter().map(|setback| setback.repeated).sum(),
+                most_steps_repeated: undone.max().unwrap_or(0),
                 most_steps_repeated_within: within.max().unwrap_or(0),
                 seconds_median: lost.get(lost.len() / 2).copied().unwrap_or(0.0),
                 seconds_most: lost.last().copied().unwrap_or(0.0),
             },
             effective_time: 1.0 - lost.iter().sum::<f64>() / seconds.max(1e-9),
-            memory: memory.slope().map(|slope| Trend {
-                bytes_per_second: slope.bytes_per_second,
-                interval: slope.interval,
-                growth: slope.growth(),
-            }),
+            memory: Trend::of(memory),
         }
     }
 
@@ -131,20 +172,7 @@ impl Report {
             setbacks.seconds_most,
             100.0 * effective_time
         );
-        match &self.memory {
-            Some(Trend { bytes_per_second, interval: [least, most], growth }) => {
-                let word = match growth {
-                    Growth::None => "it does not grow",
-                    Growth::Some => "it grows",
-                    Growth::Unknown => "too uncertain to tell",
-                };
-                let _ = write!(
-                    text,
-                    "\nresident memory: {bytes_per_second:+.0} bytes/s ({least:+.0} to {most:+.0}): {word}"
-                );
-            }
-            None => text.push_str("\nresident memory: no process lived long enough to tell"),
-        }
+        let _ = write!(text, "\n{}", self.memory.text());
         text
     }
 

@@ -15,10 +15,20 @@ pub(super) struct Setback {
     pub(super) from: Duration,
     /// When the next new one ended.
     pub(super) until: Duration,
-    /// Steps that were trained again in between.
+    /// Steps that were trained again in between: several times each where one fault followed upon another.
     pub(super) repeated: usize,
+    /// The most that a single fault undid.
+    pub(super) undone: usize,
     /// Whether a process ended, as opposed to one that went back to its own snapshot.
     pub(super) ended: bool,
+}
+
+/// A setback that has not ended: steps repeated so far, the most that a single fault undid, and whether a process ended.
+#[derive(Default)]
+struct Open {
+    repeated: usize,
+    undone: usize,
+    ended: bool,
 }
 
 /// Follows the steps of an events file.
@@ -29,8 +39,8 @@ pub(super) struct Steps {
     pub(super) done: usize,
     /// When that was.
     last_new: Duration,
-    /// The setback since, where there is one: steps repeated so far, and whether a process ended.
-    open: Option<(usize, bool)>,
+    /// The setback since, where there is one.
+    open: Option<Open>,
     /// The last step told, new or not.
     last: usize,
     /// A process that ends leaves a gap, whether or not it repeats steps.
@@ -38,6 +48,8 @@ pub(super) struct Steps {
     pub(super) setbacks: Vec<Setback>,
     /// Checkpoints that the run told of.
     pub(super) checkpoints: usize,
+    /// Recoveries that it told of.
+    pub(super) recoveries: usize,
 }
 
 impl Steps {
@@ -55,6 +67,7 @@ impl Steps {
             restarted: false,
             setbacks: Vec::new(),
             checkpoints: 0,
+            recoveries: 0,
         })
     }
 
@@ -72,6 +85,7 @@ impl Steps {
             match (event["event"].as_str(), event["step"].as_u64()) {
                 (Some("step"), Some(step)) => self.step(step as usize, now),
                 (Some("checkpoint"), _) => self.checkpoints += 1,
+                (Some("recovery"), _) => self.recoveries += 1,
                 _ => {}
             }
         }
@@ -86,17 +100,20 @@ impl Steps {
 
     fn step(&mut self, step: usize, now: Duration) {
         if step <= self.last || self.restarted {
-            let (repeated, ended) = self.open.unwrap_or_default();
-            self.open = Some((repeated, ended || self.restarted));
+            let open = self.open.get_or_insert_default();
+            open.ended |= self.restarted;
+            open.undone = open.undone.max((self.done + 1).saturating_sub(step));
             self.restarted = false;
         }
         self.last = step;
         if step <= self.done {
-            self.open = self.open.map(|(repeated, ended)| (repeated + 1, ended));
+            if let Some(open) = &mut self.open {
+                open.repeated += 1;
+            }
             return;
         }
-        if let Some((repeated, ended)) = self.open.take() {
-            self.setbacks.push(Setback { from: self.last_new, until: now, repeated, ended });
+        if let Some(Open { repeated, undone, ended }) = self.open.take() {
+            self.setbacks.push(Setback { from: self.last_new, until: now, repeated, undone, ended });
         }
         (self.done, self.last_new) = (step, now);
     }
@@ -120,9 +137,25 @@ mod tests {
         steps.restart();
         steps.step(6, second(12));
         let wanted = [
-            Setback { from: second(4), until: second(9), repeated: 2, ended: false },
-            Setback { from: second(9), until: second(12), repeated: 0, ended: true },
+            Setback { from: second(4), until: second(9), repeated: 2, undone: 2, ended: false },
+            Setback { from: second(9), until: second(12), repeated: 0, undone: 0, ended: true },
         ];
         assert_eq!((steps.done, steps.setbacks), (6, wanted.to_vec()));
+    }
+
+    #[test]
+    fn faults_that_follow_upon_one_another_do_not_add_up_what_each_undid() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut steps = Steps::follow(&folder.path().join("events")).unwrap();
+        let mut train = |from: usize, until: usize| {
+            (from..=until).for_each(|step| steps.step(step, Duration::ZERO));
+            steps.restart();
+        };
+        // Twice it ends before the next checkpoint, and starts from step 3 again.
+        train(1, 6);
+        train(3, 5);
+        train(3, 7);
+        let zero = Duration::ZERO;
+        assert_eq!(steps.setbacks, [Setback { from: zero, until: zero, repeated: 7, undone: 4, ended: true }]);
     }
 }

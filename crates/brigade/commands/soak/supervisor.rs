@@ -135,7 +135,7 @@ impl Soak<'_> {
             }
             if sampled.elapsed() >= SAMPLE {
                 sampled = Instant::now();
-                self.memory.note(child.id(), self.steps.done, now);
+                self.memory.note(child.id(), self.steps.done, self.steps.recoveries, now);
             }
             if now >= length || signals.received().is_some() {
                 return self.farewell(child);

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use brigade_kernels::Dispatch;
+
 use super::{Fault, at};
 use crate::program::{BufferId, Program, Slice};
 use crate::{
@@ -116,6 +118,11 @@ impl Executor for Faulty {
     fn prepare(&mut self, program: &Program, depth: usize) -> Result<ProgramId, DeviceError> {
         self.meet("prepare")?;
         self.inner.prepare(program, depth)
+    }
+
+    fn compile(&mut self, dispatches: &[Dispatch]) -> Result<(), DeviceError> {
+        self.answer("compile")?;
+        self.inner.compile(dispatches)
     }
 
     fn reserve_uploads(&mut self, bytes: usize) -> Result<(), DeviceError> {

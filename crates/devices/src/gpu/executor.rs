@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use brigade_kernels::Dispatch;
 use wgpu::BufferUsages;
 
 use super::clock::Clock;
 use super::device::Gpu;
-use super::pipelines::Pipelines;
+use super::pipelines::{Key, Pipelines};
 use super::prepare::Prepared;
 use super::rings::Rings;
 use super::submit::Flight;
@@ -110,6 +111,11 @@ impl Executor for GpuExecutor {
         let prepared = self.prepare_program(program, depth)?;
         self.programs.push(Some(prepared));
         Ok(ProgramId(self.programs.len() - 1))
+    }
+
+    fn compile(&mut self, dispatches: &[Dispatch]) -> Result<(), DeviceError> {
+        self.gpu.check()?;
+        self.pipelines.compile(&self.gpu, dispatches.iter().map(Key::of).collect())
     }
 
     fn reserve_uploads(&mut self, bytes: usize) -> Result<(), DeviceError> {

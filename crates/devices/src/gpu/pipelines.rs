@@ -1,6 +1,10 @@
 //! Compiled kernels, each once.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
+use std::time::Instant;
 
 use brigade_kernels::{Access, Dispatch, Kernel, Shader};
 use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, ShaderStages};
@@ -63,36 +67,54 @@ impl Pipelines {
         self.pipelines.get(key)
     }
 
-    /// Compiles those of `keys` that are not there yet, several at a time.
+    /// Compiles those of `keys` that are not there yet, several at a time. Those that can be made are kept where another
+    /// cannot.
     pub(super) fn compile(&mut self, gpu: &Gpu, keys: Vec<Key>) -> Result<(), DeviceError> {
-        let mut missing: Vec<Key> = Vec::new();
-        for key in keys {
-            if !self.pipelines.contains_key(&key) && !missing.contains(&key) {
-                missing.push(key);
-            }
-        }
-        for key in &missing {
-            if !self.modules.contains_key(&key.module) {
-                self.modules.insert(key.module.clone(), module(gpu, &key.module, self.checked)?);
-            }
-        }
+        let checked = self.checked;
+        let texts = keys.iter().map(|key| key.module.clone());
+        make_missing(gpu, &mut self.modules, texts, |text| module(gpu, text, checked))?;
         let modules = &self.modules;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len()).max(1);
-        let share = missing.len().div_ceil(threads).max(1);
-        let made: Vec<_> = std::thread::scope(|scope| {
-            let make = |key: &Key| Ok((key.clone(), pipeline(gpu, key, &modules[&key.module])?));
-            let workers: Vec<_> = missing
-                .chunks(share)
-                .map(|keys| scope.spawn(move || keys.iter().map(make).collect::<Result<Vec<_>, _>>()))
-                .collect();
-            workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
-        });
-        for result in made {
-            let lost = |_| DeviceError::Lost { device: gpu.name(), reason: "wgpu panicked while compiling".into() };
-            self.pipelines.extend(result.map_err(lost)??);
-        }
+        make_missing(gpu, &mut self.pipelines, keys.into_iter(), |key| match modules.get(&key.module) {
+            Some(module) => pipeline(gpu, key, module),
+            None => Err(gpu.validation(&format!("kernel {}", key.label()), &"its shader was not made")),
+        })?;
         gpu.check()
     }
+}
+
+/// Makes each of `keys` that `made` lacks, on as many threads as there are cores: some take a second and others a
+/// millisecond, so that each thread takes the next one when it has done one.
+fn make_missing<K: Clone + Eq + Hash + Sync + Send, T: Send>(
+    gpu: &Gpu,
+    made: &mut HashMap<K, T>,
+    keys: impl Iterator<Item = K>,
+    make: impl Fn(&K) -> Result<T, DeviceError> + Sync,
+) -> Result<(), DeviceError> {
+    let mut missing: Vec<K> = Vec::new();
+    for key in keys {
+        if !made.contains_key(&key) && !missing.contains(&key) {
+            missing.push(key);
+        }
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+    let left = Mutex::new(missing.into_iter());
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || std::iter::from_fn(next).map(|key| make(&key).map(|value| (key, value))).collect::<Vec<_>>();
+    let done: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(ScopedJoinHandle::join).collect()
+    });
+    let mut first = Ok(());
+    for results in done {
+        let lost = |_| DeviceError::Lost { device: gpu.name(), reason: "wgpu panicked while compiling".into() };
+        for result in results.map_err(lost)? {
+            match result {
+                Ok((key, value)) => drop(made.insert(key, value)),
+                Err(error) => first = first.and(Err(error)),
+            }
+        }
+    }
+    first
 }
 
 #[allow(unsafe_code, reason = "per-access checks and loop counters cost several times the arithmetic")]
@@ -138,7 +160,10 @@ fn pipeline(gpu: &Gpu, key: &Key, module: &wgpu::ShaderModule) -> Result<Pipelin
         });
         Pipeline { pipeline, layout }
     };
-    gpu.scoped(make).map_err(|error| gpu.validation(&format!("kernel {label}"), &error))
+    let started = Instant::now();
+    let made = gpu.scoped(make).map_err(|error| gpu.validation(&format!("kernel {label}"), &error))?;
+    tracing::debug!(kernel = label, elapsed = ?started.elapsed(), "compiled");
+    Ok(made)
 }
 
 fn bind_group_layout(gpu: &Gpu, key: &Key) -> wgpu::BindGroupLayout {
