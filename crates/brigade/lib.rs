@@ -11,6 +11,7 @@ mod recovery;
 mod room;
 mod settings;
 mod source;
+mod tested;
 mod trainer;
 mod words;
 

@@ -2,11 +2,8 @@
 
 use std::ops::Range;
 
-use brigade_devices::{
-    DeviceError, DeviceInfo, Executor, OpenOptions, Selection, StandIn, Task, Tuner, Tuning, TuningReport,
-};
-use brigade_kernels::ops::OPERATIONS;
-use brigade_kernels::{Entry, Limits, Precision};
+use brigade_devices::{DeviceInfo, Executor, OpenOptions, Selection, StandIn, Task, Tuner, Tuning, TuningReport};
+use brigade_kernels::{Limits, Precision};
 use brigade_pipeline::model::Sequential;
 use brigade_pipeline::schedule::{Kind, Schedule};
 use brigade_pipeline::staleness::StalenessOptions;
@@ -15,6 +12,7 @@ use brigade_pipeline::{
 };
 
 use crate::failure::Failure;
+use crate::tested;
 
 /// Gathers what a pipeline needs, and starts it.
 ///
@@ -307,7 +305,7 @@ impl Trainer {
         let mut executors = (0..devices.len()).map(open).collect::<Result<Vec<_>, _>>()?;
         if self.self_test {
             let stages = executors.iter_mut().zip(&tasks).enumerate().filter(|&(stage, _)| computes(stage));
-            held_against_the_reference(stages.map(|(_, stage)| stage))?;
+            tested::at_once(stages.map(|(_, stage)| stage))?;
         }
         Ok((executors, report))
     }
@@ -348,27 +346,6 @@ impl Trainer {
             OpenOptions { profile: self.profile, budget_bytes: self.memory_budget, ..self.open_options(threads) };
         Ok(brigade_devices::open(device, &options)?)
     }
-}
-
-/// Tests the kernels of each device that its tasks use, all devices at once: on each, compiling takes nearly all of the
-/// time. Of several errors the first stage's counts.
-fn held_against_the_reference<'a>(
-    stages: impl Iterator<Item = (&'a mut Box<dyn Executor>, &'a Vec<Task>)>,
-) -> Result<(), Failure> {
-    let test = |executor: &mut Box<dyn Executor>, tasks: &[Task]| -> Result<(), DeviceError> {
-        brigade_devices::self_test_for(executor.as_mut(), &operations(tasks), tasks).map(drop)
-    };
-    std::thread::scope(|scope| {
-        let testing: Vec<_> = stages.map(|(executor, tasks)| scope.spawn(move || test(executor, tasks))).collect();
-        let tested: Vec<_> = testing.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
-        tested.into_iter().try_for_each(|test| Ok(test.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?))
-    })
-}
-
-/// The operations that tasks are made of.
-fn operations(tasks: &[Task]) -> Vec<&'static Entry> {
-    let runs = |entry: &&Entry| tasks.iter().any(|task| task.operation.name() == entry.name);
-    OPERATIONS.iter().copied().filter(runs).collect()
 }
 
 /// The device of each stage.

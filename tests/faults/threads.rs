@@ -18,14 +18,15 @@ fn row_26_a_panic_in_the_thread_that_writes_checkpoints() {
     place.resumes_to(&wanted, "ck", RUN);
 }
 
-/// Before there are stages.
+/// Before there are stages: in the thread that leads, and in those that test the devices.
 #[test]
-fn row_26_a_panic_in_the_thread_that_leads() {
+fn row_26_a_panic_before_there_are_stages() {
     let place = Place::new();
     let run = format!("{RUN} --checkpoint-dir @ck");
-    for site in ["device", "device0.allocate"] {
+    let testing = "thread self-test of reference";
+    for (site, thread) in [("disk.free", "thread main"), ("device", testing), ("device0.allocate", testing)] {
         let outcome = place.train_with(&format!("{site}@1:panic"), &run);
-        outcome.refused(70, &["a fault planted at", site, "thread main", "a bug"]);
+        outcome.refused(70, &["a fault planted at", site, thread, "a bug"]);
     }
     // What it held is free again.
     within_limit(place.command(&format!("train --config @small.toml {run}"))).done();
