@@ -30,7 +30,7 @@ use super::{MODEL, SCHEDULES, WORKERS};
 struct Subject {
     model: &'static str,
     batch: usize,
-    /// Steps of a simulated run: enough that filling and draining eight stages takes little of it.
+    /// Steps of a simulated run, a short epoch: filling and draining eight stages takes little of it.
     steps: usize,
     /// Turns of a round.
     turns: usize,
@@ -44,10 +44,11 @@ struct Subject {
     side_by_side: usize,
 }
 
-/// On two busy cores a turn took some six seconds of `plain-8`, and a minute of the larger one.
+/// On two cores a turn takes some twenty seconds of `plain-8`, and most of a minute of the larger one. A step of some
+/// milliseconds a stage would be a sixteenth dispatches and updates, which every stage has and one stage has once.
 const SUBJECTS: [Subject; 2] = [
-    Subject { model: "plain-8", batch: 4, steps: 128, turns: 6, turns_alone: 3, alone: 2, side_by_side: 32 },
-    Subject { model: MODEL, batch: 2, steps: 32, turns: 2, turns_alone: 1, alone: 1, side_by_side: 8 },
+    Subject { model: "plain-8", batch: 16, steps: 1024, turns: 4, turns_alone: 3, alone: 2, side_by_side: 32 },
+    Subject { model: MODEL, batch: 2, steps: 1024, turns: 2, turns_alone: 1, alone: 1, side_by_side: 8 },
 ];
 
 /// Stages over which speed-ups are told.
