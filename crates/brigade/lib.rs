@@ -9,9 +9,9 @@ mod failure;
 pub mod fuzz;
 mod recovery;
 mod room;
+mod self_tests;
 mod settings;
 mod source;
-mod tested;
 mod trainer;
 mod words;
 

@@ -6,7 +6,7 @@ pub(crate) mod definition;
 pub(crate) mod network;
 
 use brigade::{LearningRate, ModelSpec, Optimiser, Pipeline, Schedule, Sequential};
-use brigade_devices::{DeviceInfo, Executor, Kind, OpenOptions, ReferenceExecutor, find, list, open};
+use brigade_devices::{Executor, OpenOptions, ReferenceExecutor, find, list, open};
 use brigade_kernels::Random;
 use brigade_pipeline::staleness::StalenessOptions;
 use brigade_pipeline::{Batches, NamedTensor, PipelineOptions, Samples, Stretch, StretchReport};
@@ -65,8 +65,7 @@ pub(crate) fn executor(name: &str) -> Box<dyn Executor> {
 
 /// The GPUs of this machine, by name: none on one that has only software adapters.
 pub(crate) fn hardware() -> Vec<String> {
-    let is_gpu = |info: &DeviceInfo| matches!(info.kind, Kind::Discrete | Kind::Integrated | Kind::Virtual);
-    list().into_iter().filter(is_gpu).map(|info| info.name).collect()
+    list().into_iter().filter(|info| !info.is_software()).map(|info| info.name).collect()
 }
 
 /// A pipeline of the small model cut before the given layers, all stages on executors of the given names in turn.

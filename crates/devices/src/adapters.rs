@@ -86,17 +86,14 @@ pub(crate) fn enumerate(backends: Backends) -> Vec<(DeviceInfo, wgpu::Adapter)> 
     };
     let instance = wgpu::Instance::new(descriptor);
     let adapters = pollster::block_on(instance.enumerate_adapters(backends));
-    if adapters.iter().any(|adapter| is_hardware(adapter.get_info().device_type)) {
+    let described = adapters.iter().filter_map(|adapter| Some((describe(adapter)?, adapter.clone())));
+    let described: Vec<_> = described.collect();
+    if described.iter().any(|(info, _)| !info.is_software()) {
         // Never let go of: while one instance is left, no loader takes a GPU's driver out of the process and back in.
         static FIRST: OnceLock<wgpu::Instance> = OnceLock::new();
         FIRST.get_or_init(|| instance);
     }
-    let described = adapters.iter().filter_map(|adapter| Some((describe(adapter)?, adapter.clone())));
-    settle(described.collect())
-}
-
-const fn is_hardware(device: DeviceType) -> bool {
-    matches!(device, DeviceType::DiscreteGpu | DeviceType::IntegratedGpu | DeviceType::VirtualGpu)
+    settle(described)
 }
 
 fn describe(adapter: &wgpu::Adapter) -> Option<DeviceInfo> {

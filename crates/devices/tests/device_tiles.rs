@@ -15,6 +15,9 @@ use serde_json::json;
 
 const OPERATIONS: [&str; 2] = ["linear", "conv2d"];
 
+/// The members that every GPU can run.
+const TILES: [&str; 6] = ["tiles-32x32", "tiles-32x64", "tiles-64x64", "tiles-64x128", "tiles-128x64", "tiles-128x128"];
+
 /// Names of the variants that are meant for GPUs. Those of minimal filtering suit few cases; device_winograd.rs has them.
 fn members(operation: &dyn Operation) -> Vec<&'static str> {
     let variants = Pass::ALL.into_iter().flat_map(|pass| operation.variants(pass));
@@ -83,6 +86,9 @@ fn several_tiles(adapter: &str) {
         let runs = |name: &&str| !name.starts_with("cooperative");
         if adapter == "llvmpipe" {
             assert_eq!(compared, members.into_iter().filter(runs).collect(), "{name}");
+        } else {
+            // What a GPU runs at least asks for neither subgroups nor half precision.
+            assert!(TILES.iter().all(|member| compared.contains(member)), "{adapter}: {name}: {compared:?}");
         }
     }
 }

@@ -18,8 +18,7 @@ pub(crate) fn adapter(name: &str) -> DeviceInfo {
 
 /// The GPUs of this machine, by name: none on one that has only software adapters.
 pub(crate) fn hardware() -> Vec<String> {
-    let is_gpu = |info: &DeviceInfo| matches!(info.kind, Kind::Discrete | Kind::Integrated | Kind::Virtual);
-    list().into_iter().filter(is_gpu).map(|info| info.name).collect()
+    list().into_iter().filter(|info| !info.is_software()).map(|info| info.name).collect()
 }
 
 /// Both test adapters, and the GPUs that are here.

@@ -17,6 +17,7 @@ mod pointwise;
 mod pointwise_weight;
 mod push;
 mod reference;
+mod sides;
 mod sum_bias;
 mod tiles;
 mod weight;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::sides::Sides;
 use self::winograd::Winograd;
 use self::winograd_tiles::WinogradTiles;
 use super::attributes::{self, Pair};
@@ -144,6 +146,7 @@ macro_rules! shader {
                 include_str!("../../shaders/shared/stored.wgsl"),
                 include_str!("../../shaders/conv2d/params.wgsl"),
                 include_str!("../../shaders/conv2d.wgsl"),
+                include_str!("../../shaders/conv2d/naive.wgsl"),
             ],
             uniform: Conv2dParams::LAYOUT,
         }
@@ -195,42 +198,6 @@ const fn zero() -> Pair {
 
 const fn yes() -> bool {
     true
-}
-
-/// All sides of one problem, checked.
-#[derive(Debug, Clone, Copy)]
-struct Sides {
-    n: usize,
-    c: usize,
-    h: usize,
-    w: usize,
-    k: usize,
-    r: usize,
-    s: usize,
-    p: usize,
-    q: usize,
-}
-
-impl Sides {
-    /// Elements of a sample of x.
-    const fn x(&self) -> usize {
-        self.c * self.h * self.w
-    }
-
-    /// Elements of a sample of y.
-    const fn y(&self) -> usize {
-        self.k * self.p * self.q
-    }
-
-    /// Elements of a filter, which is what makes one output channel: C·R·S.
-    const fn filter(&self) -> usize {
-        self.c * self.taps()
-    }
-
-    /// R·S.
-    const fn taps(&self) -> usize {
-        self.r * self.s
-    }
 }
 
 impl Conv2d {
