@@ -39,8 +39,8 @@ lint: ## check formatting, lints and documentation
 docs: ## regenerate the generated parts of docs/
 	cargo run --release -- docs
 
-bench: ## measure this machine
-	scripts/setup train
+bench: ## measure this machine's llvmpipe
+	scripts/setup test
 	cargo run --release -- bench kernels --devices llvmpipe
 	cargo run --release -- bench step --devices llvmpipe --threads 1
 	cargo run --release -- bench pipeline --devices llvmpipe

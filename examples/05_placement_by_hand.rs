@@ -1,4 +1,4 @@
-//! Cuts and devices chosen by hand: three stages, the first two on the same device.
+//! Cuts and devices chosen by hand: three stages, which may all be on one device.
 //! `cargo run --release --example 05_placement_by_hand`
 
 mod common;

@@ -36,14 +36,8 @@ fn staleness(weights: &str, corrections: &str) -> StalenessOptions {
 }
 
 fn stretch(batches: &[Samples], first_step: usize, synchronous: bool) -> Stretch {
-    Stretch {
-        samples: batches.iter().map(|samples| samples.labels.len()).sum(),
-        first_step,
-        first_sample: 0,
-        learning_rate: LearningRate::constant(0.01),
-        synchronous,
-        left_out: Default::default(),
-    }
+    let samples = batches.iter().map(|samples| samples.labels.len()).sum();
+    Stretch { first_step, synchronous, ..Stretch::new(samples, LearningRate::constant(0.01)) }
 }
 
 fn train(pipeline: &mut Pipeline, batches: &[Samples], stretch: &Stretch) -> StretchReport {

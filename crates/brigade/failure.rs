@@ -108,9 +108,17 @@ impl From<StalenessError> for Failure {
     }
 }
 
+fn data_status(error: &DataError) -> Status {
+    match error {
+        DataError::Loader { .. } => Status::Internal,
+        error if error.is_setting() => Status::Usage,
+        _ => Status::Data,
+    }
+}
+
 impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
-        Self::new(if error.is_setting() { Status::Usage } else { Status::Data }, error.to_string())
+        Self::new(data_status(&error), error.to_string())
     }
 }
 
@@ -150,13 +158,14 @@ impl From<PipelineError> for Failure {
             PipelineError::Device { source, .. } => device_status(source),
             PipelineError::Hang { .. } => Status::Hang,
             PipelineError::NotFinite { .. } | PipelineError::BrokenWeights { .. } => Status::Numerics,
-            PipelineError::Data(_) => Status::Data,
+            PipelineError::Data(error) => error.downcast_ref().map_or(Status::Data, data_status),
             PipelineError::Microbatches { .. }
             | PipelineError::Shape(_)
             | PipelineError::Schedule(_)
             | PipelineError::Staleness(_) => Status::Usage,
             PipelineError::Parameters(_) => Status::Checkpoint,
             PipelineError::Panic { .. }
+            | PipelineError::Feeder(_)
             | PipelineError::WrongMessage { .. }
             | PipelineError::Checksum { .. }
             | PipelineError::Disconnected { .. }

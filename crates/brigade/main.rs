@@ -1,5 +1,8 @@
 //! The command `brigade`.
 
+// What is printed goes through `output`, which survives readers that have gone away; `println!` and `eprintln!` panic.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod commands;
 mod output;
 mod progress;
@@ -49,7 +52,7 @@ enum Command {
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,wgpu=error,wgpu_hal=error,wgpu_core=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false).init();
     std::panic::set_hook(Box::new(report_panic));
     let command = Cli::parse().command;
     // Nothing is used afterwards that a panic could have left half done.
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("brigade: {failure}");
+            output::tell(format_args!("brigade: {failure}"));
             ExitCode::from(failure.status as u8)
         }
     }

@@ -1,5 +1,7 @@
-//! What goes to standard output. A reader that has gone away is no error.
+//! What goes to standard output, of which a reader that has gone away is no error, and to standard error, whatever
+//! becomes of it.
 
+use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use brigade::{Failure, Status};
@@ -14,6 +16,12 @@ pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Tells a line on standard error. A run does not end because nobody can read how it goes: that may be a pipe that is
+/// closed, or a file on a full disk.
+pub(crate) fn tell(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints one JSON document.

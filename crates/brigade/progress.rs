@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use brigade::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output;
+
 /// How often a plain line is printed.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -51,7 +53,7 @@ impl Display {
             }
             None if step == 1 || self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
-                eprintln!("step {step}/{}: {message}", self.steps);
+                output::tell(format_args!("step {step}/{}: {message}", self.steps));
             }
             None => {}
         }
@@ -60,7 +62,7 @@ impl Display {
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => output::tell(text),
         }
     }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use brigade::{Failure, Status};
 
+use crate::output;
+
 /// Which signal has come.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Signals(Arc<AtomicU8>);
@@ -29,7 +31,7 @@ impl Signals {
                     if seen.swap(status as u8, Ordering::Relaxed) != NONE {
                         std::process::exit(i32::from(status as u8));
                     }
-                    eprintln!("brigade: stopping after this step; again to stop at once");
+                    output::tell("brigade: stopping after this step; again to stop at once");
                 }
             });
         };

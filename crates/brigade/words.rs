@@ -163,53 +163,6 @@ pub struct Words {
 }
 
 impl Words {
-    /// Every key of a run file.
-    pub(crate) const KEYS: [&'static str; 43] = [
-        "resume",
-        "save",
-        "events",
-        "input",
-        "model",
-        "data",
-        "path",
-        "train-samples",
-        "test-samples",
-        "resize",
-        "channels",
-        "skip-bad",
-        "devices",
-        "software",
-        "stages",
-        "cuts",
-        "balance",
-        "schedule",
-        "weights",
-        "correction",
-        "epochs",
-        "steps",
-        "batch",
-        "microbatches",
-        "learning-rate",
-        "learning-rate-epochs",
-        "learning-rate-factor",
-        "momentum",
-        "nesterov",
-        "weight-decay",
-        "precision",
-        "loss-scale",
-        "seed",
-        "threads",
-        "memory-budget",
-        "tune",
-        "on-nan",
-        "link-checksums",
-        "checkpoint-dir",
-        "checkpoint-every",
-        "keep",
-        "allow-changed-data",
-        "layers",
-    ];
-
     /// Reads a run file.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         Self::parse(path, &text_of(path)?)

@@ -158,13 +158,11 @@ pub(crate) fn trained_with_finish(pipeline: &mut Pipeline, samples: &[Samples], 
 fn train(pipeline: &mut Pipeline, samples: &[Samples], (first_step, synchronous): (usize, bool)) -> StretchReport {
     let count = |samples: &[Samples]| samples.iter().map(|samples| samples.labels.len()).sum();
     let stretch = Stretch {
-        samples: count(samples),
         first_step,
         // Every step before was as large as the first of these.
         first_sample: (first_step * count(&samples[..1])) as u64,
-        learning_rate: LearningRate { initial: 0.05, milestones: vec![12], factor: 0.5 },
         synchronous,
-        left_out: Default::default(),
+        ..Stretch::new(count(samples), LearningRate { initial: 0.05, milestones: vec![12], factor: 0.5 })
     };
     pipeline.train(&stretch, feed(samples), &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap()
 }

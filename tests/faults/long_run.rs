@@ -27,12 +27,9 @@ fn stays_flat(device: &str, touching: usize) {
     let mut pipeline = trainer.start().unwrap();
     let mut stretch = |steps: usize| {
         let stretch = Stretch {
-            samples: 2 * steps,
             first_step,
             first_sample: 2 * first_step as u64,
-            learning_rate: LearningRate::constant(0.01),
-            synchronous: false,
-            left_out: Default::default(),
+            ..Stretch::new(2 * steps, LearningRate::constant(0.01))
         };
         first_step += steps;
         let batches = feed(&data[..steps]);

@@ -1,6 +1,14 @@
 //! Gradients that are no numbers, and transfers that flip bits.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use brigade::{LearningRate, Schedule};
+use brigade_pipeline::{Samples, Stretch};
+
 use crate::common::command::Place;
+use crate::common::{assert_same_bits, feed, pipeline, samples, small_model};
 use crate::support::newest_verifies;
 
 /// Four epochs of three steps, nothing stale, so that the number of stages leaves no trace in the weights.
@@ -104,6 +112,26 @@ fn row_40_training_that_has_diverged_is_given_up() {
     let words = format!("{RUN} --devices reference --stages 2 --on-nan skip --learning-rate 1e30");
     crate::support::within_limit(place.command(&format!("train --config @small.toml {words}")))
         .refused(8, &["training has diverged"]);
+}
+
+/// The third of four batches is no numbers, so that its loss is none whatever the weights are.
+#[test]
+fn row_40_a_step_without_a_loss_can_be_left_out() {
+    let model = small_model();
+    let good = samples(&model, 4, 4);
+    let mut bad = good.clone();
+    bad[2] = Samples::new(vec![f32::NAN; 4 * model.input.elements().unwrap()], vec![0; 4]);
+    let left_out = |batches: &[Samples]| {
+        let left_out = Arc::new(BTreeSet::from([2]));
+        let stretch = Stretch { left_out, ..Stretch::new(16, LearningRate::constant(0.01)) };
+        let mut pipeline = pipeline(&["reference"], &[0, 4], Schedule::OneForwardOneBackward, 4, 2);
+        let report = pipeline.train(&stretch, feed(batches), &mut |_, _| ControlFlow::Continue(())).unwrap();
+        (report, pipeline.parameters().unwrap())
+    };
+    let (report, weights) = left_out(&bad);
+    assert_eq!((report.steps, report.metrics.samples), (4, 12));
+    assert!(report.metrics.loss().is_finite());
+    assert_same_bits(&weights, &left_out(&good).1);
 }
 
 /// A flipped bit is found, and the message comes again: nothing is lost.

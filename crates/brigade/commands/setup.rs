@@ -8,6 +8,8 @@ use brigade_devices::CountingExecutor;
 use brigade_pipeline::plan::RunLength;
 use brigade_pipeline::schedule::Schedule;
 
+use crate::output;
+
 /// The placement of a run, and the device of each stage. `run` is how long it is, where that is known.
 pub(crate) fn placement(settings: &Settings, run: Option<RunLength>) -> Result<(Placement, Vec<DeviceInfo>), Failure> {
     let blocks = settings.schedule.blocks();
@@ -56,7 +58,7 @@ fn measured(settings: &Settings, placement: Placement) -> Result<Placement, Fail
     let placement = trainer(settings, placement).measured()?.placement().clone();
     let cuts: Vec<_> = placement.cuts(&settings.model).collect();
     if !cuts.is_empty() {
-        eprintln!("cut by measured times; --cuts {} does so again", cuts.join(","));
+        output::tell(format_args!("cut by measured times; --cuts {} does so again", cuts.join(",")));
     }
     Ok(placement)
 }

@@ -73,7 +73,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let (microbatches, steps) = (settings.microbatches, last_step(&settings, &data));
     let run = Length { microbatches, steps, epochs: settings.epochs };
     if let Some(warning) = staleness_warning(&schedule, &settings.staleness, run) {
-        eprintln!("{warning}");
+        output::tell(warning);
     }
     let trainer = setup::trainer(&settings, placement).record(args.timeline.is_some());
     let (start, tuning) = start_through_losses(|| {
@@ -85,7 +85,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         Ok((Start { pipeline, tensors, position }, tuning))
     })?;
     if let Some(resumed) = &resumed {
-        eprintln!("resuming from {} at step {}", resumed.path.display(), position.step);
+        output::tell(format_args!("resuming from {} at step {}", resumed.path.display(), position.step));
     }
     announce(&settings, &start.pipeline, &tuning);
     events.write(&start_event(&settings, &start.pipeline, &tuning));
@@ -175,10 +175,10 @@ fn layers(settings: &Settings, range: &std::ops::Range<usize>) -> Vec<String> {
 /// Says which devices run which layers.
 fn announce(settings: &Settings, pipeline: &Pipeline, tuning: &TuningReport) {
     if tuning.kernels > 0 {
-        eprintln!("{tuning}");
+        output::tell(tuning);
     }
     let corrections = corrections(settings);
-    eprintln!(
+    output::tell(format_args!(
         "{}: {} parameters, schedule {}, weights {}, corrections {}, batch {} in {} microbatches",
         settings.model.name,
         settings.model.parameter_elements(),
@@ -187,9 +187,14 @@ fn announce(settings: &Settings, pipeline: &Pipeline, tuning: &TuningReport) {
         if corrections.is_empty() { "none".to_owned() } else { corrections.join(",") },
         settings.batch,
         settings.microbatches
-    );
+    ));
     for (stage, (device, range)) in pipeline.devices().iter().zip(pipeline.ranges()).enumerate() {
-        eprintln!("stage {stage}: {} ({}) runs {}", device.name, device.vendor, layers(settings, range).join(" "));
+        output::tell(format_args!(
+            "stage {stage}: {} ({}) runs {}",
+            device.name,
+            device.vendor,
+            layers(settings, range).join(" ")
+        ));
     }
 }
 
@@ -201,14 +206,14 @@ fn corrections(settings: &Settings) -> Vec<String> {
 fn summarise(report: &RunReport, pipeline: &Pipeline) {
     let rate = report.samples as f64 / report.seconds.max(1e-9);
     let tested = report.test.map_or(String::new(), |test| format!(", test accuracy {:.2} %", 100.0 * test.accuracy()));
-    eprintln!("{} steps in {:.1} s, {rate:.0} images/s{tested}", report.position.step, report.seconds);
+    output::tell(format_args!("{} steps in {:.1} s, {rate:.0} images/s{tested}", report.position.step, report.seconds));
     for (stage, device) in report.stages.iter().zip(pipeline.devices()) {
         let busy = 100.0 * stage.busy().as_secs_f64() / report.seconds.max(1e-9);
         let peak = output::bytes(stage.peak_bytes);
-        eprintln!(
+        output::tell(format_args!(
             "stage {} on {}: busy {busy:.0} %, {peak} at most, staleness {}",
             stage.stage, device.name, stage.staleness
-        );
+        ));
     }
 }
 

@@ -12,14 +12,7 @@ fn a_stage_by_itself_computes_beside_neighbours_that_give_zeros() {
     let trainer = Trainer::new(model, placement).batch(4);
     for alone in 0..3 {
         let mut pipeline = trainer.start_alone(alone).unwrap();
-        let stretch = Stretch {
-            samples: 12,
-            first_step: 0,
-            first_sample: 0,
-            learning_rate: LearningRate::constant(0.0),
-            synchronous: false,
-            left_out: Default::default(),
-        };
+        let stretch = Stretch::new(12, LearningRate::constant(0.0));
         let batches = Box::new(vec![samples.clone(); 3].into_iter().map(Ok));
         let report = pipeline.train(&stretch, batches, &mut |_, _| ControlFlow::Continue(())).unwrap();
         assert_eq!(report.steps, 3);

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
-use super::Words;
 use crate::failure::Failure;
 
 /// A list, or its words in one string with commas between.
@@ -47,10 +46,9 @@ pub(super) fn line_of(text: &str, key: &str) -> usize {
 /// File, line, what is wrong, and the key that was probably meant.
 pub(super) fn run_file_message(path: &Path, text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-    let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
     let place = format!("run file {}, line {line}", path.display());
-    match unknown {
-        Some(key) => format!("{place}: there is no key `{key}`; did you mean `{}`?", nearest(key)),
+    match unknown_key(error.message()) {
+        Some((key, nearest)) => format!("{place}: there is no key `{key}`; did you mean `{nearest}`?"),
         None => {
             let written = text.lines().nth(line - 1).unwrap_or_default().trim();
             format!("{place}, `{written}`: {}", error.message())
@@ -58,8 +56,12 @@ pub(super) fn run_file_message(path: &Path, text: &str, error: &toml::de::Error)
     }
 }
 
-fn nearest(key: &str) -> &'static str {
-    Words::KEYS.into_iter().min_by_key(|known| edit_distance(key, known)).unwrap_or("model")
+/// The key that is unknown, and the nearest of those that serde lists behind it.
+fn unknown_key(message: &str) -> Option<(&str, &str)> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let key = quoted.next()?;
+    let nearest = quoted.min_by_key(|known| edit_distance(key, known))?;
+    Some((key, nearest))
 }
 
 /// Insertions, deletions and replacements between two words (Levenshtein).

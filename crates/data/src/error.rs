@@ -78,6 +78,18 @@ pub enum DataError {
         /// Length in bytes (unpacked) found; reading stops one byte past `wanted`.
         found: u64,
     },
+    /// An IDX file whose pictures are too large to be indexed.
+    #[error("`{}`: pictures of {rows} rows and {columns} columns by its header, and at most {most} pixels are possible; replace it by the original", .file.display())]
+    Pixels {
+        /// The file.
+        file: PathBuf,
+        /// Rows of each picture, by the header.
+        rows: u32,
+        /// Columns, by the header.
+        columns: u32,
+        /// Most pixels of a picture.
+        most: usize,
+    },
     /// A gzip file is too small to hold what its header says.
     #[error("`{}`: wanted {wanted} bytes by its header, and {packed} packed bytes cannot hold so many; replace it by the original", .file.display())]
     Packed {

@@ -112,6 +112,11 @@ fn parse(
         return Err(wrong_length(header_length, header.len() as u64));
     }
 
+    if let [_, _, rows, columns] = words[..]
+        && u64::from(rows) * u64::from(columns) > Shape::MOST as u64
+    {
+        return Err(DataError::Pixels { file: path.to_owned(), rows, columns, most: Shape::MOST });
+    }
     let items = words[1..].iter().fold(1u64, |product, &size| product.saturating_mul(u64::from(size)));
     let wanted = items.saturating_add(header_length);
     if !packed && wanted != length {
@@ -207,8 +212,11 @@ mod tests {
     #[test]
     fn a_header_of_2_to_the_96_bytes_allocates_nothing() {
         let header = idx(&[u32::MAX; 3], &[]);
-        assert!(error("train-images-idx3-ubyte", &header).contains("wanted"));
-        assert!(error("t10k-images-idx3-ubyte.gz", &gzip(&header)).contains("cannot hold so many"));
+        assert!(error("train-images-idx3-ubyte", &header).contains("4294967295 rows"));
+        assert!(error("t10k-images-idx3-ubyte.gz", &gzip(&header)).contains("4294967295 columns"));
+        let many = idx(&[u32::MAX, 28, 28], &[]);
+        assert!(error("train-images-idx3-ubyte", &many).contains("wanted"));
+        assert!(error("t10k-images-idx3-ubyte.gz", &gzip(&many)).contains("cannot hold so many"));
     }
 
     #[test]

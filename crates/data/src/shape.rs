@@ -16,6 +16,9 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Most values of a picture.
+    pub(crate) const MOST: usize = 0x7fff_ffff;
+
     /// A picture of `channels` × `height` × `width` bytes.
     ///
     /// # Errors
@@ -23,11 +26,12 @@ impl Shape {
     pub fn new(channels: usize, height: usize, width: usize) -> Result<Self, DataError> {
         let bytes = channels.checked_mul(height).and_then(|n| n.checked_mul(width));
         match bytes {
-            Some(1..=0x7fff_ffff) => Ok(Self { channels, height, width }),
+            Some(1..=Self::MOST) => Ok(Self { channels, height, width }),
             _ => Err(DataError::Setting {
                 setting: "shape",
                 reason: format!(
-                    "{channels}×{height}×{width} (channels × rows × columns) must have between 1 and 2147483647 values"
+                    "{channels}×{height}×{width} (channels × rows × columns) must have between 1 and {} values",
+                    Self::MOST
                 ),
             }),
         }

@@ -104,8 +104,13 @@ pub(crate) fn connect(
     let mut useful = USEFUL.into_iter().fold(Features::empty(), |all, (feature, _)| all | feature) & adapter.features();
     if !options.timestamps {
         useful.remove(Features::TIMESTAMP_QUERY);
-    } else if options.profile {
-        useful |= adapter.features() & Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+    } else {
+        let finer = if options.profile {
+            Features::TIMESTAMP_QUERY_INSIDE_PASSES
+        } else {
+            Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
+        };
+        useful |= adapter.features() & finer;
     }
     // An experimental feature is asked for only where some variant may use it.
     if options.precision == Precision::F32 && info.limits.cooperative_matrix_f32 == 0 {

@@ -15,7 +15,7 @@ pub(crate) const UNIFORM_ALIGNMENT: usize = 256;
 /// Bytes of one timestamp.
 pub(crate) const STAMP_BYTES: u64 = 8;
 
-/// Timestamps of a submission that is not profiled: before the first compute pass and after the last.
+/// Timestamps of a submission that is not profiled: at its start and at its end.
 pub(crate) const AROUND: u32 = 2;
 
 /// Smaller slots are all of this size, in rings of their own: a few bytes need not wait for a slot of many.

@@ -114,6 +114,9 @@ pub enum PipelineError {
     /// The data failed.
     #[error("{0}")]
     Data(Box<dyn std::error::Error + Send + Sync>),
+    /// The thread that feeds the pipeline panicked.
+    #[error("the thread that feeds the pipeline ended with a fault of its own: {0}; this is a bug, please report it")]
+    Feeder(String),
     /// Saved parameters do not fit the model.
     #[error("{0}")]
     Parameters(String),

@@ -2,12 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 
 use crate::PipelineError;
 use crate::batch::{Batches, Samples, messages};
 use crate::disturb::disturbed;
 use crate::link::{Feed, Message};
 use crate::pipeline::Metrics;
+use crate::stage::worker::Event;
 
 /// What a panic said.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
@@ -15,21 +17,11 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
 }
 
-/// The error of the data, where there is one, explains those of the stages.
-pub(crate) fn prefer_data_error<T>(
-    outcome: Result<T, PipelineError>,
-    fed: std::thread::Result<Result<(), PipelineError>>,
-) -> Result<T, PipelineError> {
-    match fed {
-        Ok(Ok(())) => outcome,
-        Ok(Err(error)) => Err(error),
-        Err(panic) => Err(PipelineError::Data(panic_message(panic.as_ref()).into())),
-    }
-}
-
 /// Sends batches in at both ends of the pipeline.
 pub(crate) struct Feeder<'a> {
     pub(crate) feed: &'a Feed,
+    /// Where it tells that it has panicked.
+    pub(crate) tell: &'a Sender<Event>,
     pub(crate) count: usize,
     pub(crate) stop: &'a AtomicBool,
     /// Samples of each step.
@@ -42,7 +34,33 @@ pub(crate) struct Feeder<'a> {
 }
 
 impl Feeder<'_> {
-    pub(crate) fn run(&self, mut batches: Batches<'_>, mut first_sample: u64) -> Result<(), PipelineError> {
+    /// Feeds in a thread of its own while the metrics come out, and stops where they end. An error of the data, where there is
+    /// one, explains those of the stages.
+    pub(crate) fn beside<T>(
+        &self,
+        batches: Batches<'_>,
+        first_sample: u64,
+        collect: impl FnOnce() -> Result<T, PipelineError>,
+    ) -> Result<T, PipelineError> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("feeder".to_owned());
+            let feeding = thread.spawn_scoped(scope, || {
+                catch_unwind(AssertUnwindSafe(|| self.run(batches, first_sample))).unwrap_or_else(|panic| {
+                    let ended = || PipelineError::Feeder(panic_message(panic.as_ref()));
+                    // The stages would wait for the rest for ever.
+                    let _ = self.tell.send(Event::Failed { error: ended() });
+                    Err(ended())
+                })
+            });
+            let feeding = feeding.map_err(|error| PipelineError::Feeder(error.to_string()))?;
+            let outcome = collect();
+            self.stop.store(true, Ordering::Relaxed);
+            let fed = feeding.join().unwrap_or_else(|panic| Err(PipelineError::Feeder(panic_message(panic.as_ref()))));
+            fed.and(outcome)
+        })
+    }
+
+    fn run(&self, mut batches: Batches<'_>, mut first_sample: u64) -> Result<(), PipelineError> {
         let mut microbatch = 0;
         for (step, &size) in self.sizes.iter().enumerate() {
             if self.early_end && self.stop.load(Ordering::Relaxed) {
@@ -73,11 +91,11 @@ impl Feeder<'_> {
         outcome
     }
 
-    /// The samples of a step, of the size that the rows were made for. A panic of the data set is its error.
+    /// The samples of a step, of the size that the rows were made for.
     fn next(&self, batches: &mut Batches<'_>, step: usize, size: usize) -> Result<Samples, PipelineError> {
         let data = |message: String| PipelineError::Data(message.into());
         let samples = catch_unwind(AssertUnwindSafe(|| batches.next()))
-            .map_err(|panic| data(format!("reading the data panicked: {}", panic_message(panic.as_ref()))))?
+            .map_err(|panic| PipelineError::Feeder(panic_message(panic.as_ref())))?
             .ok_or_else(|| data(format!("the data ended at batch {step} of {}", self.sizes.len())))?
             .map_err(PipelineError::Data)?;
         let (inputs, labels) = (samples.inputs.len(), samples.labels.len());
@@ -103,18 +121,16 @@ pub(crate) struct StepCounter {
     sizes: Vec<usize>,
     pub(crate) step: usize,
     current: Metrics,
-    pub(crate) total: Metrics,
 }
 
 impl StepCounter {
     pub(crate) fn new(sizes: Vec<usize>) -> Self {
-        Self { sizes, step: 0, current: Metrics::default(), total: Metrics::default() }
+        Self { sizes, step: 0, current: Metrics::default() }
     }
 
     /// The step that ends with these metrics, if one does.
     pub(crate) fn add(&mut self, metrics: Metrics) -> Option<(usize, Metrics)> {
         self.current.add(metrics);
-        self.total.add(metrics);
         if self.current.samples < self.sizes.get(self.step).copied().unwrap_or(usize::MAX) {
             return None;
         }

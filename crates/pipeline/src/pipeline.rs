@@ -11,12 +11,12 @@ use std::cell::RefCell;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
 use brigade_devices::{DeviceError, DeviceInfo, Executor, Task};
 
 use crate::batch::{Batches, step_sizes};
-use crate::feeder::{Feeder, StepCounter, prefer_data_error};
+use crate::feeder::{Feeder, StepCounter};
 use crate::link::{Feed, join};
 use crate::model::Sequential;
 use crate::report::StageReport;
@@ -43,6 +43,8 @@ pub struct Pipeline {
     feed: Feed,
     workers: Vec<WorkerHandle>,
     events: Receiver<Event>,
+    /// The other end of `events`, for what is no worker.
+    tell: Sender<Event>,
     devices: Vec<DeviceInfo>,
     ranges: Vec<Range<usize>>,
     /// Elements of one input sample, and number of classes.
@@ -92,6 +94,7 @@ impl Pipeline {
             feed,
             workers,
             events,
+            tell,
             devices,
             ranges,
             sample,
@@ -151,26 +154,27 @@ impl Pipeline {
         let schedule = if stretch.synchronous { self.schedule.finish() } else { self.schedule };
         let mut walked = Walked { schedule, steps: segment.steps.clone() };
         self.order(&Order::Train(segment))?;
-        let mut steps_done = StepCounter::new(sizes.clone());
+        let (mut steps_done, mut total) = (StepCounter::new(sizes.clone()), Metrics::default());
         let stop = AtomicBool::new(false);
         let feeder = self.feeder(&stop, &sizes, true);
-        let (outcome, fed) = std::thread::scope(|scope| {
-            let feeding = scope.spawn(|| feeder.run(batches, stretch.first_sample));
-            let outcome = self.collect(&walked, &mut |metrics| {
+        let outcome = feeder.beside(batches, stretch.first_sample, || {
+            self.collect(&walked, &mut |metrics| {
                 if let Some((step, metrics)) = steps_done.add(metrics) {
-                    check_finite(self.last_stage(), stretch.first_step + step, metrics)?;
-                    if on_step(stretch.first_step + step, metrics).is_break() {
+                    let step = stretch.first_step + step;
+                    if !stretch.left_out.contains(&step) {
+                        check_finite(self.last_stage(), step, metrics)?;
+                        total.add(metrics);
+                    }
+                    if on_step(step, metrics).is_break() {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
                 Ok(())
-            });
-            stop.store(true, Ordering::Relaxed);
-            (outcome, feeding.join())
+            })
         });
-        let stages = self.note(prefer_data_error(outcome, fed))?;
+        let stages = self.note(outcome)?;
         walked.steps.truncate(steps_done.step);
-        Ok(StretchReport { steps: steps_done.step, metrics: steps_done.total, stages, walked })
+        Ok(StretchReport { steps: steps_done.step, metrics: total, stages, walked })
     }
 
     /// Runs samples forward through all stages, dropout off, and counts losses and right answers.
@@ -184,15 +188,13 @@ impl Pipeline {
         let mut total = Metrics::default();
         let stop = AtomicBool::new(false);
         let feeder = self.feeder(&stop, &sizes, false);
-        let (outcome, fed) = std::thread::scope(|scope| {
-            let feeding = scope.spawn(|| feeder.run(batches, 0));
-            let outcome = self.collect(&self.nothing(), &mut |metrics| {
+        let outcome = feeder.beside(batches, 0, || {
+            self.collect(&self.nothing(), &mut |metrics| {
                 total.add(metrics);
                 Ok(())
-            });
-            (outcome, feeding.join())
+            })
         });
-        self.note(prefer_data_error(outcome, fed))?;
+        self.note(outcome)?;
         Ok(total)
     }
 
@@ -235,7 +237,8 @@ impl Pipeline {
 
     fn feeder<'a>(&'a self, stop: &'a AtomicBool, sizes: &'a [usize], early_end: bool) -> Feeder<'a> {
         let (width, classes) = self.sample;
-        Feeder { feed: &self.feed, count: self.options.microbatches, stop, sizes, width, classes, early_end }
+        let (feed, tell, count) = (&self.feed, &self.tell, self.options.microbatches);
+        Feeder { feed, tell, count, stop, sizes, width, classes, early_end }
     }
 
     /// Overwrites the parameters that `tensors` names, with their state.

@@ -78,7 +78,7 @@ fn measure(args: &Args, info: &DeviceInfo, problems: &[problems::Problem]) -> Re
     let mut ceiling = ceiling::Meter::new(executor)?;
     let mut rows = Vec::new();
     for problem in problems.iter().filter(|problem| !problem.large || !info.is_software()) {
-        eprintln!("{}: {}/{}", info.name, problem.case.operation.name(), problem.name);
+        output::tell(format_args!("{}: {}/{}", info.name, problem.case.operation.name(), problem.name));
         ceiling.sample(executor)?;
         let wanted = |pass: Pass| problem.path(pass).contains(&args.filter);
         rows.extend(bench::rows(executor, problem, &wanted, args.rounds)?);

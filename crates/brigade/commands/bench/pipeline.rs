@@ -119,7 +119,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut benches = args.stages.iter().map(|&stages| Bench::new(args, stages)).collect::<Result<Vec<_>, _>>()?;
     for round in 0..args.rounds {
         for bench in &mut benches {
-            eprintln!("round {} of {}: {} stages", round + 1, args.rounds, bench.devices.len());
+            output::tell(format_args!("round {} of {}: {} stages", round + 1, args.rounds, bench.devices.len()));
             bench.round()?;
         }
     }
@@ -225,14 +225,7 @@ impl Bench {
     }
 
     fn train(&mut self) -> Result<(f64, Vec<StageReport>), Failure> {
-        let stretch = Stretch {
-            samples: self.samples,
-            first_step: 0,
-            first_sample: 0,
-            learning_rate: LearningRate::constant(1e-4),
-            synchronous: false,
-            left_out: Default::default(),
-        };
+        let stretch = Stretch::new(self.samples, LearningRate::constant(1e-4));
         let batches = self.data.training(0, self.batch, 0).map_err(brigade_pipeline::PipelineError::Data)?;
         let started = Instant::now();
         let report = self.pipeline.train(&stretch, batches, &mut |_, _| ControlFlow::Continue(()))?;

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut profiled = run::Bench::new(args, &model, &placement, schedule, true)?;
     let steps = args.steps.div_ceil(args.rounds);
     for round in 0..args.rounds {
-        eprintln!("round {} of {}", round + 1, args.rounds);
+        output::tell(format_args!("round {} of {}", round + 1, args.rounds));
         plain.round(steps)?;
         profiled.round(steps)?;
     }

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use super::{CUTS, SCHEDULES, WORKERS};
 
+use crate::output;
+
 /// Largest buffer where no device is opened.
 pub(super) const UNNAMED_BUFFER_BYTES: u64 = 1 << 30;
 
@@ -50,11 +52,11 @@ impl Counted {
         let trainer = Trainer::new(model.clone(), placement);
         let mut pipelines = Vec::new();
         for schedule in SCHEDULES {
-            eprintln!("counting: {schedule}, batch {batch}");
+            output::tell(format_args!("counting: {schedule}, batch {batch}"));
             pipelines
                 .push((schedule, pipeline_step(&trainer.clone().schedule(schedule, 1).batch(batch), model, batch)?));
         }
-        eprintln!("counting: shared bus, {WORKERS} workers with a batch of {batch} each");
+        output::tell(format_args!("counting: shared bus, {WORKERS} workers with a batch of {batch} each"));
         let mut baseline = trainer.batch(WORKERS * batch).start_replicas()?;
         baseline.train(samples(model, WORKERS * batch), LEARNING_RATE)?;
         Ok(Self { batch, pipelines, baseline: baseline.report()? })
@@ -67,14 +69,7 @@ impl Counted {
 }
 
 fn pipeline_step(trainer: &Trainer, model: &Sequential, batch: usize) -> Result<Vec<StageReport>, Failure> {
-    let stretch = Stretch {
-        samples: batch,
-        first_step: 0,
-        first_sample: 0,
-        learning_rate: LearningRate::constant(LEARNING_RATE),
-        synchronous: false,
-        left_out: Default::default(),
-    };
+    let stretch = Stretch::new(batch, LearningRate::constant(LEARNING_RATE));
     let batches = Box::new(std::iter::once(Ok(samples(model, batch))));
     let mut pipeline = trainer.start()?;
     Ok(pipeline.train(&stretch, batches, &mut |_, _| ControlFlow::Continue(()))?.stages)

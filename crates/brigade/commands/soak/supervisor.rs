@@ -110,12 +110,23 @@ impl Supervisor {
     }
 }
 
+/// A process that does not outlive whoever watches it.
+struct Watched(Child);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Nothing happens where it has ended and been waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 impl Soak<'_> {
     /// One process, from its start to its end.
     fn life(&mut self, length: Duration, signals: &Signals) -> Result<(), Failure> {
         let resume = self.supervisor.has_checkpoint()?;
         let born = self.began.elapsed();
-        let mut child = self.supervisor.start(&self.plan.planted_from(born), resume)?;
+        let mut child = Watched(self.supervisor.start(&self.plan.planted_from(born), resume)?);
         self.memory.begin(self.steps.done);
         let mut sampled = Instant::now();
         let mut due = self.plan.0.iter().filter(|planned| planned.at >= born).peekable();
@@ -123,19 +134,19 @@ impl Soak<'_> {
             sleep(GLANCE);
             let now = self.began.elapsed();
             self.steps.read(now)?;
-            if let Some(status) = child.try_wait().map_err(|error| storage(&self.supervisor.program, &error))? {
+            if let Some(status) = child.0.try_wait().map_err(|error| storage(&self.supervisor.program, &error))? {
                 self.note_end(status, born, now);
                 self.steps.restart();
                 return Ok(());
             }
             while let Some(planned) = due.next_if(|planned| planned.at <= now) {
                 if let How::Signal(signal) = planned.kind.how {
-                    send(signal, &child);
+                    send(signal, &child.0);
                 }
             }
             if sampled.elapsed() >= SAMPLE {
                 sampled = Instant::now();
-                self.memory.note(child.id(), self.steps.done, self.steps.recoveries, now);
+                self.memory.note(child.0.id(), self.steps.done, self.steps.recoveries, now);
             }
             if now >= length || signals.received().is_some() {
                 return self.farewell(child);
@@ -144,17 +155,15 @@ impl Soak<'_> {
     }
 
     /// Asks the process to end, and waits for it.
-    fn farewell(&mut self, mut child: Child) -> Result<(), Failure> {
-        send("TERM", &child);
+    fn farewell(&mut self, mut child: Watched) -> Result<(), Failure> {
+        send("TERM", &child.0);
         let asked = Instant::now();
         loop {
-            let ended = child.try_wait().map_err(|error| storage(&self.supervisor.program, &error))?;
+            let ended = child.0.try_wait().map_err(|error| storage(&self.supervisor.program, &error))?;
             if ended.is_some() {
                 return Ok(());
             }
             if asked.elapsed() > FAREWELL {
-                let _ = child.kill();
-                let _ = child.wait();
                 return Err(Failure::new(Status::Hang, "soak: the run did not end when it was asked to"));
             }
             sleep(GLANCE);

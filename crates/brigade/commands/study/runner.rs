@@ -11,6 +11,7 @@ use brigade::{Failure, Status};
 use super::Convergence;
 use super::results::{Outcome, Results};
 use super::rows::Row;
+use crate::output;
 use crate::signals::Signals;
 
 /// How often running rows are looked at; they take minutes.
@@ -58,7 +59,7 @@ impl Runner {
         let signals = Signals::listen()?;
         std::fs::create_dir_all(&self.logs).map_err(|error| storage(&self.logs, &error))?;
         let waiting: Vec<&Row> = rows.iter().filter(|row| !results.has(&row.name())).collect();
-        eprintln!("{} rows, {} of them done", rows.len(), rows.len() - waiting.len());
+        output::tell(format_args!("{} rows, {} of them done", rows.len(), rows.len() - waiting.len()));
         let mut waiting = waiting.into_iter();
         let mut running = Vec::new();
         let done = self.turn(&mut waiting, &mut running, results, &signals);
@@ -107,7 +108,7 @@ impl Runner {
             .stderr(stderr)
             .spawn()
             .map_err(|error| storage(&self.program, &error))?;
-        eprintln!("{}: started", row.name());
+        output::tell(format_args!("{}: started", row.name()));
         Ok(Running { row, child, events, log })
     }
 
@@ -142,7 +143,7 @@ fn collect(running: &mut Vec<Running<'_>>, results: &mut Results) -> Result<(), 
             code => (Outcome::Failed, Some(of.last_words(code))),
         };
         results.add(of.row, outcome, &of.events, error)?;
-        eprintln!("{}: {}", of.row.name(), results.last_words());
+        output::tell(format_args!("{}: {}", of.row.name(), results.last_words()));
         // What they held is in the results; that they stay where they cannot be removed harms nothing.
         let _ = std::fs::remove_file(&of.events);
         let _ = std::fs::remove_file(&of.log);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use brigade::{Data, Failure, Sequential, Settings, Status};
 use brigade_pipeline::{Checkpoint, CheckpointError, Manifest, NamedTensor};
 
+use crate::output;
+
 /// What a run goes on from.
 pub(super) struct Resumed {
     pub(super) path: PathBuf,
@@ -71,7 +73,7 @@ pub(super) fn check_fingerprint(data: &Data, manifest: &Manifest, allow_change: 
         "the training data has changed since the checkpoint: its fingerprint was {wanted:08x} and is {found:08x}"
     );
     if allow_change {
-        eprintln!("warning: {changed}");
+        output::tell(format_args!("warning: {changed}"));
         return Ok(());
     }
     Err(Failure::new(Status::Checkpoint, format!("{changed}; --allow-changed-data goes on with it all the same")))

@@ -15,8 +15,10 @@ const MOST: u32 = wgpu::QUERY_SET_MAX_QUERIES;
 /// What is timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
-    /// Submissions.
+    /// Submissions, with the copies between staging slots and buffers.
     Whole,
+    /// Submissions from their first compute pass to the end of the last, where the device has no timestamps between passes.
+    Passes,
     /// Passes of operations, within one compute pass.
     Inside,
     /// Passes of operations, each in a compute pass of its own, where the device has no timestamps inside of one.
@@ -60,11 +62,12 @@ impl Clock {
             return Ok(None);
         }
         let detail = match options.profile {
-            false => Detail::Whole,
+            false if features.contains(Features::TIMESTAMP_QUERY_INSIDE_ENCODERS) => Detail::Whole,
+            false => Detail::Passes,
             true if features.contains(Features::TIMESTAMP_QUERY_INSIDE_PASSES) => Detail::Inside,
             true => Detail::Apart,
         };
-        let most = if detail == Detail::Whole { AROUND } else { MOST };
+        let most = if matches!(detail, Detail::Whole | Detail::Passes) { AROUND } else { MOST };
         let usage = BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC;
         let resolved = gpu.buffer(STAMP_BYTES * u64::from(most), Purpose::Small, usage, false)?;
         let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: most };
@@ -78,7 +81,10 @@ impl Clock {
     pub(super) fn place(&self, segments: &mut [Segment]) -> Option<Stamps> {
         let mut stamps = Stamps::default();
         let mut passes: Vec<&mut PassSegment> = segments.iter_mut().filter_map(Segment::pass_mut).collect();
-        if self.detail == Detail::Whole {
+        if self.detail == Detail::Whole && !passes.is_empty() {
+            return Some(Stamps { count: AROUND, laps: Vec::new() });
+        }
+        if self.detail == Detail::Passes {
             let last = passes.len().checked_sub(1);
             for (index, pass) in passes.iter_mut().enumerate() {
                 pass.begin = (index == 0).then(|| stamps.next());
@@ -101,6 +107,13 @@ impl Clock {
             }
         }
         (stamps.count <= self.most).then_some(stamps)
+    }
+
+    /// Writes the timestamp at the start of a submission, or that at its end, where they lie around the whole.
+    pub(super) fn around(&self, encoder: &mut wgpu::CommandEncoder, stamps: &Stamps, index: u32) {
+        if self.detail == Detail::Whole && stamps.count > 0 {
+            encoder.write_timestamp(&self.queries, index);
+        }
     }
 
     /// What a compute pass writes at its ends.

@@ -9,7 +9,7 @@ use super::bind::Part;
 use super::clock::Clock;
 use super::executor::GpuExecutor;
 use super::prepare::{Prepared, Segment};
-use crate::slots::returned_bytes;
+use crate::slots::{AROUND, returned_bytes};
 use crate::staging::{Download, UploadMemory};
 use crate::{Completion, DeviceError, Lap, ProgramId, Ticket, Upload};
 
@@ -178,6 +178,9 @@ fn encode(
     from: Option<&wgpu::Buffer>,
     back: Option<&wgpu::Buffer>,
 ) {
+    if let Some(clock) = clock {
+        clock.around(encoder, &prepared.stamps, 0);
+    }
     if let Some(slot) = from {
         for part in &prepared.uploads {
             encoder.copy_buffer_to_buffer(slot, part.slot_offset, &part.buffer, part.buffer_offset, part.bytes);
@@ -210,6 +213,7 @@ fn encode(
         encoder.copy_buffer_to_buffer(&part.buffer, part.buffer_offset, slot, part.slot_offset, part.bytes);
     }
     if let Some(clock) = clock {
+        clock.around(encoder, &prepared.stamps, AROUND - 1);
         clock.bring_back(encoder, &prepared.stamps, slot, returned_bytes(prepared.download_bytes, 0));
     }
 }

@@ -19,6 +19,9 @@ use crate::selection::ShapeClass;
 /// Grows when the format or the meaning of what is in it changes.
 const FORMAT: u32 = 1;
 
+/// Findings of one class that are kept: batches of one class may be cut differently, and then have other shaders.
+const OF_A_CLASS: usize = 4;
+
 /// Larger files are none of ours.
 const LARGEST: u64 = 64 << 20;
 
@@ -100,7 +103,7 @@ impl Found {
         }
     }
 
-    fn class(&self) -> Option<ShapeClass> {
+    pub(super) fn class(&self) -> Option<ShapeClass> {
         let pass = Pass::ALL.into_iter().find(|pass| pass.name() == self.pass)?;
         Some(ShapeClass { operation: self.operation.clone(), pass, input: self.input, samples: self.samples })
     }
@@ -133,18 +136,16 @@ impl Cache {
         Self { path: folder.map(|folder| folder.join(adapter.file_name())), adapter }
     }
 
-    /// Everything that is known; nothing where the file is missing or cannot be used.
-    pub(super) fn load(&self) -> BTreeMap<ShapeClass, Found> {
+    /// Everything that is known, what was found last at the end; nothing where the file is missing or cannot be used.
+    pub(super) fn load(&self) -> Vec<Found> {
         let Some(path) = self.path.as_deref().filter(|path| path.symlink_metadata().is_ok()) else {
-            return BTreeMap::new();
+            return Vec::new();
         };
-        match self.read(path) {
-            Ok(found) => found.into_iter().filter_map(|found| Some((found.class()?, found))).collect(),
-            Err(reason) => {
-                tracing::warn!("{} is no tuning of this adapter and is ignored: {reason}", path.display());
-                BTreeMap::new()
-            }
-        }
+        let found = self.read(path).unwrap_or_else(|reason| {
+            tracing::warn!("{} is no tuning of this adapter and is ignored: {reason}", path.display());
+            Vec::new()
+        });
+        found.into_iter().filter(|found| found.class().is_some()).collect()
     }
 
     fn read(&self, path: &Path) -> Result<Vec<Found>, String> {
@@ -180,13 +181,11 @@ impl Cache {
         let lock = File::options().create(true).append(true).open(path.with_extension("lock"))?;
         let _ = lock.lock();
         let mut found = self.load();
-        found.extend(new.iter().map(|(class, found)| (class.clone(), found.clone())));
-        let content = Content {
-            format: FORMAT,
-            version: env!("CARGO_PKG_VERSION").into(),
-            adapter: self.adapter.clone(),
-            found: found.into_values().collect(),
-        };
+        for new in new.values() {
+            put(&mut found, new.clone());
+        }
+        let content =
+            Content { format: FORMAT, version: env!("CARGO_PKG_VERSION").into(), adapter: self.adapter.clone(), found };
         let partial = path.with_extension(format!("{}.partial", std::process::id()));
         let written = File::create(&partial)
             .and_then(|mut file| {
@@ -200,6 +199,20 @@ impl Cache {
         }
         written
     }
+}
+
+/// Puts `new` behind what is there, in the place of what was found with the same texts, or else of the oldest of its class
+/// where there are too many.
+fn put(found: &mut Vec<Found>, new: Found) {
+    let class = new.class();
+    found.retain(|old| old.class() != class || old.fingerprint != new.fingerprint);
+    let of_class: Vec<usize> = (0..found.len()).filter(|&index| found[index].class() == class).collect();
+    if let [oldest, ..] = of_class[..]
+        && of_class.len() >= OF_A_CLASS
+    {
+        found.remove(oldest);
+    }
+    found.push(new);
 }
 
 /// The folder that the environment names, else the platform's.
@@ -240,7 +253,7 @@ mod tests {
         assert!(cache.load().is_empty());
         cache.add(&one(8));
         cache.add(&one(16));
-        assert_eq!(cache.load().into_keys().collect::<Vec<_>>(), [class(8), class(16)]);
+        assert_eq!(cache.load().iter().filter_map(Found::class).collect::<Vec<_>>(), [class(8), class(16)]);
         let mut twin = info.clone();
         (twin.name, twin.identity.address) = ("reference #2".into(), "elsewhere".into());
         assert!(twin.is_like(&info));
@@ -252,6 +265,24 @@ mod tests {
         let nowhere = Cache::new(None, &info);
         nowhere.add(&one(8));
         assert!(nowhere.load().is_empty());
+    }
+
+    #[test]
+    fn the_last_findings_of_a_class_are_kept_beside_one_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(Some(folder.path()), &ReferenceExecutor::describe());
+        let with_texts = |fingerprint: u64, choice: &str| -> BTreeMap<ShapeClass, Found> {
+            [(class(8), Found::new(&class(8), fingerprint, Tuning::Quick, choice))].into()
+        };
+        for (fingerprint, choice) in [(1, "a"), (2, "b"), (3, "c"), (1, "d"), (4, "e"), (5, "f")] {
+            cache.add(&one(16));
+            cache.add(&with_texts(fingerprint, choice));
+        }
+        let kept = cache.load();
+        let choices: Vec<_> = kept.iter().filter(|found| found.samples == 8).map(|found| &found.choice).collect();
+        assert_eq!(choices, ["c", "d", "e", "f"]);
+        assert_eq!(kept.len(), OF_A_CLASS + 1);
+        assert!(kept.iter().any(|found| found.serves(1, Tuning::Quick)));
     }
 
     #[test]

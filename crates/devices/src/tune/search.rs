@@ -63,11 +63,13 @@ impl<'a> Search<'a> {
     pub(super) fn recall(
         &mut self,
         tasks: &BTreeMap<ShapeClass, &Task>,
-        mut known: BTreeMap<ShapeClass, Found>,
+        known: Vec<Found>,
     ) -> BTreeMap<ShapeClass, Found> {
-        known.retain(|class, found| {
+        let holds = |(class, found): &(ShapeClass, Found)| {
             tasks.get(class).is_some_and(|task| found.serves(self.candidates(task).fingerprint, self.effort))
-        });
+        };
+        let of_class = known.into_iter().filter_map(|found| Some((found.class()?, found)));
+        let known: BTreeMap<_, _> = of_class.filter(holds).collect();
         for (class, found) in &known {
             let task = tasks[class];
             let variants = task.operation.variants(task.pass);

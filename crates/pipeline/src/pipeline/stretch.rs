@@ -25,12 +25,20 @@ pub struct Stretch {
     pub left_out: Arc<BTreeSet<usize>>,
 }
 
+impl Stretch {
+    /// The first `samples` samples of a run.
+    pub fn new(samples: usize, learning_rate: LearningRate) -> Self {
+        let left_out = Arc::default();
+        Self { samples, first_step: 0, first_sample: 0, learning_rate, synchronous: false, left_out }
+    }
+}
+
 /// What a stretch of training gave.
 #[derive(Debug, Clone)]
 pub struct StretchReport {
     /// Steps that were done.
     pub steps: usize,
-    /// Loss and right answers of all its samples, each at the weights of its own forward.
+    /// Loss and right answers of its samples, each at the weights of its own forward, but for steps that were left out.
     pub metrics: Metrics,
     /// What each stage counted.
     pub stages: Vec<StageReport>,

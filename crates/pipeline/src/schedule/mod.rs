@@ -229,11 +229,16 @@ impl Schedule {
     }
 
     /// Activation sets that a stage holds at most: from a microbatch's forward to the end of its backward. Putting
-    /// gradients of weights off, ZB-H1 lets every stage hold as many as the first one does under `1f1b`.
+    /// gradients of weights off, ZB-H1 lets every stage hold as many as the first one does under `1f1b`. Enough for steps of
+    /// fewer microbatches too.
     pub fn activation_sets(&self, stage: usize, microbatches: usize) -> usize {
         match self.kind {
             Kind::ZeroBubble => self.warmup(0, microbatches),
-            Kind::Interleaved(_) => most_in_flight(&self.step_row(stage, 0, microbatches)),
+            // A shorter step may have larger groups, and then holds more than a longer one.
+            Kind::Interleaved(_) => {
+                let steps = (1..=microbatches).map(|count| most_in_flight(&self.step_row(stage, 0, count)));
+                steps.max().unwrap_or(0)
+            }
             _ => self.warmup(stage, microbatches),
         }
     }

@@ -141,7 +141,9 @@ fn interleaved_devices_take_every_block_of_every_microbatch_once_and_hold_what_i
                 for stage in (device..schedule.stages).step_by(devices) {
                     let (actions, turns) = (schedule.row(stage, &steps), schedule.turns(stage, &steps));
                     assert_eq!(actions.len(), turns.len());
-                    assert_eq!(most_in_flight(&actions), schedule.activation_sets(stage, microbatches));
+                    let steps_of_all_sizes: Vec<_> = (1..=microbatches).collect();
+                    let most = most_in_flight(&schedule.row(stage, &steps_of_all_sizes));
+                    assert_eq!(most, schedule.activation_sets(stage, microbatches));
                     assert_eq!(schedule.staleness(stage), 0);
                     row.extend(turns.into_iter().zip(actions).filter_map(|(turn, action)| Some((turn?, action))));
                 }
@@ -154,6 +156,22 @@ fn interleaved_devices_take_every_block_of_every_microbatch_once_and_hold_what_i
                 let actions: Vec<_> = row.into_iter().map(|(_, action)| action).collect();
                 assert_eq!(most_in_flight(&actions), warmup.min(blocks * microbatches), "{schedule:?} device {device}");
             }
+        }
+    }
+}
+
+/// The last step of an epoch may have fewer microbatches than the others.
+#[test]
+fn shorter_steps_fit_in_the_sets_of_longer_ones() {
+    for (schedule, microbatches) in every_schedule() {
+        for (stage, fewer) in (0..schedule.stages).flat_map(|stage| (1..=microbatches).map(move |fewer| (stage, fewer)))
+        {
+            let row = schedule.row(stage, &[microbatches, fewer]);
+            let (most, sets) = (most_in_flight(&row), schedule.activation_sets(stage, microbatches));
+            assert!(
+                most <= sets,
+                "{schedule:?} stage {stage}, {fewer} of {microbatches} microbatches: {most} of {sets}"
+            );
         }
     }
 }

@@ -13,6 +13,8 @@ use serde::Serialize;
 
 use super::Args;
 
+use crate::output;
+
 /// Small, so that training on noise does not diverge.
 const LEARNING_RATE: f32 = 1e-4;
 
@@ -91,7 +93,7 @@ impl Bench {
     pub(super) fn seconds(&mut self, rounds: usize) -> Result<[Vec<f64>; Way::ALL.len()], Failure> {
         let mut seconds = [const { Vec::new() }; Way::ALL.len()];
         for round in 0..=rounds {
-            eprintln!("round {round} of {rounds}");
+            output::tell(format_args!("round {round} of {rounds}"));
             for (way, seconds) in Way::ALL.into_iter().zip(&mut seconds) {
                 let took = self.epoch(way)?;
                 if round > 0 {

@@ -12,6 +12,8 @@ use super::report::{Error, Row};
 
 /// What a variant may take in all its rounds, in seconds: a table of a hundred ends within minutes.
 const ROW_SECONDS: f64 = 0.4;
+/// Rounds that every variant has where `--rounds` allows it, so that no ratio rests on a single time.
+const LEAST_ROUNDS: usize = 3;
 /// What takes longer is not run a second time, in seconds.
 const LONG_SECONDS: f64 = 2.0;
 /// What a submission should take, so that its own cost does not count, in seconds.
@@ -132,11 +134,11 @@ impl Candidate {
         let first = measured.time(executor, once, 1)?;
         let seconds = first.device.unwrap_or(first.wall).as_secs_f64().max(1e-9);
         let times = (SUBMISSION_SECONDS / seconds).clamp(1.0, MOST_TIMES) as usize;
-        let affordable = (ROW_SECONDS / (seconds * times as f64)) as usize;
-        let candidate = Self { row, program: once, times: 1, rounds: affordable.min(rounds), timings: Vec::new() };
-        if candidate.rounds == 0 {
-            return Ok(Self { timings: vec![first], rounds: usize::from(seconds < LONG_SECONDS), ..candidate });
+        if seconds > LONG_SECONDS {
+            return Ok(Self { row, program: once, times: 1, rounds: 0, timings: vec![first] });
         }
+        let affordable = ((ROW_SECONDS / (seconds * times as f64)) as usize).max(LEAST_ROUNDS);
+        let candidate = Self { row, program: once, times: 1, rounds: affordable.min(rounds), timings: Vec::new() };
         if times == 1 {
             return Ok(candidate);
         }

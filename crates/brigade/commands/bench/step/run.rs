@@ -65,14 +65,7 @@ impl Bench {
     /// When each step ended, and what the stages counted.
     fn train(&mut self, steps: usize) -> Result<(Vec<Instant>, Vec<StageReport>), Failure> {
         let batch = self.samples.labels.len();
-        let stretch = Stretch {
-            samples: batch.saturating_mul(steps),
-            first_step: 0,
-            first_sample: 0,
-            learning_rate: LearningRate::constant(1e-4),
-            synchronous: false,
-            left_out: Default::default(),
-        };
+        let stretch = Stretch::new(batch.saturating_mul(steps), LearningRate::constant(1e-4));
         let mut ends = Vec::with_capacity(steps);
         let batches = Box::new(std::iter::repeat_with(|| Ok(self.samples.clone())));
         let report = self.pipeline.train(&stretch, batches, &mut |_, _| {

@@ -8,6 +8,7 @@ use super::run::{Run, Turn};
 use super::times::{Beside, Times};
 use super::{Figure, Measured, OfModel, OfStages, Subject};
 use crate::commands::bench::median;
+use crate::output;
 
 /// One model's pipelines.
 pub(super) struct Bench {
@@ -60,7 +61,7 @@ impl Bench {
 
     pub(super) fn measure(mut self, rounds: usize) -> Result<OfModel, Failure> {
         for round in 0..rounds {
-            eprintln!("speed-up of {}: round {} of {rounds}", self.subject.model, round + 1);
+            output::tell(format_args!("speed-up of {}: round {} of {rounds}", self.subject.model, round + 1));
             (0..self.subject.turns).try_for_each(|_| self.turn())?;
         }
         let several = self.alone.iter().chain(&self.side_by_side);

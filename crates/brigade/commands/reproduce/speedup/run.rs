@@ -33,14 +33,7 @@ impl Run {
 
     pub(super) fn turn(&mut self, steps: usize) -> Result<Turn, Failure> {
         let fed = vec![self.samples.clone(); steps];
-        let stretch = Stretch {
-            samples: steps * self.samples.labels.len(),
-            first_step: 0,
-            first_sample: 0,
-            learning_rate: LearningRate::constant(1e-4),
-            synchronous: false,
-            left_out: Default::default(),
-        };
+        let stretch = Stretch::new(steps * self.samples.labels.len(), LearningRate::constant(1e-4));
         let started = Instant::now();
         let batches = Box::new(fed.into_iter().map(Ok));
         let report = self.pipeline.train(&stretch, batches, &mut |_, _| ControlFlow::Continue(()))?;
