@@ -311,11 +311,13 @@ mod signals {
         outcome.refused(143, &["nothing was saved", "--checkpoint-dir"]);
     }
 
-    #[test]
-    fn row_25_a_second_signal_ends_the_run_within_two_seconds() {
-        // One step of 8192 pictures takes far longer than that.
+    /// One step takes far longer than that.
+    #[track_caller]
+    fn a_second_signal_ends(device: &str, batch: usize) {
         let place = Place::new();
-        let data = "--model lenet5 --devices reference --train-samples 8192 --test-samples 8 --batch 8192";
+        let data = format!(
+            "--model lenet5 --devices {device} --train-samples {batch} --test-samples 8 --batch {batch} --tune off"
+        );
         let mut command = place.command(&format!("train {data} --checkpoint-dir @ck --events @events"));
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         wait_for(&place, "start", 1);
@@ -329,6 +331,38 @@ mod signals {
         let left = std::fs::read_dir(place.path("ck")).unwrap();
         let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).filter(|name| name != ".lock").collect();
         assert!(left.is_empty(), "a part of a checkpoint is left: {left:?}");
+    }
+
+    #[test]
+    fn row_25_a_second_signal_ends_the_run_within_two_seconds_on_reference() {
+        a_second_signal_ends("reference", 8192);
+    }
+
+    #[test]
+    fn row_25_a_second_signal_ends_the_run_within_two_seconds_on_llvmpipe() {
+        a_second_signal_ends("llvmpipe", 8192);
+    }
+
+    #[test]
+    fn row_25_a_second_signal_ends_the_run_within_two_seconds_on_swiftshader() {
+        a_second_signal_ends("swiftshader", 4096);
+    }
+
+    /// Standard error on a disk that is full, and in a pipe that nobody reads any more.
+    #[test]
+    fn a_run_goes_on_where_nobody_can_read_what_it_tells() {
+        let place = Place::new();
+        let line = format!("train --config @small.toml {RUN} --steps 20 --save @weights");
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        assert!(place.command(&line).stderr(full).status().unwrap().success());
+        let wanted = place.read("weights");
+        std::fs::remove_file(place.path("weights")).unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert!(place.command(&line).stderr(writer).env("RUST_LOG", "debug").status().unwrap().success());
+        assert_eq!(place.read("weights"), wanted);
+        let refused = place.command("train --learning-rate=-1").stderr(Stdio::null()).status().unwrap();
+        assert_eq!(refused.code(), Some(2));
     }
 
     #[test]
