@@ -1,7 +1,5 @@
 // v = decay · v + (1 - decay) · (w - y): a moving average of what updates change, from the weights after (w) and before
-// (y) the last one. With VECTOR elements come in fours. A workgroup takes 1024 of them in a row.
-
-{% if VECTOR == 1 %}alias Element = vec4<f32>;{% else %}alias Element = f32;{% endif %}
+// (y) the last one.
 
 struct DriftParams {
     // In floats.
@@ -24,9 +22,8 @@ fn update(
 ) {
     // Read once: a driver must assume that a store could change them.
     let given = params;
-    let first = flat_workgroup(group, groups) * 1024u + lane;
-    let end = min(first + 1024u, given.elements{% if VECTOR == 1 %} / 4u{% endif %});
-    for (var i = first; i < end; i += 256u) {
+    let share = share_of(group, groups, lane, given.elements);
+    for (var i = share.x; i < share.y; i += 256u) {
         v[i] = given.decay * v[i] + given.fresh * (w[i] - y[i]);
     }
 }

@@ -1,7 +1,4 @@
-// y = w - distance · v, where the distance is `steps`, times the learning rate where `rated`. With VECTOR elements come
-// in fours. A workgroup takes 1024 of them in a row, so that neighbouring lanes read neighbours.
-
-{% if VECTOR == 1 %}alias Element = vec4<f32>;{% else %}alias Element = f32;{% endif %}
+// y = w - distance · v, where the distance is `steps`, times the learning rate where `rated`.
 
 struct ExtrapolateParams {
     // In floats.
@@ -23,9 +20,8 @@ fn update(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let distance = params.steps * select(1.0, scalars.learning_rate, params.rated != 0u);
-    let first = flat_workgroup(group, groups) * 1024u + lane;
-    let end = min(first + 1024u, params.elements{% if VECTOR == 1 %} / 4u{% endif %});
-    for (var i = first; i < end; i += 256u) {
+    let share = share_of(group, groups, lane, params.elements);
+    for (var i = share.x; i < share.y; i += 256u) {
         y[i] = w[i] - distance * v[i];
     }
 }

@@ -1,7 +1,6 @@
-// y[HOLD] = 1 where any dw is infinite or NaN; everything else stays. With VECTOR elements come in fours. A workgroup
-// takes 1024 of them in a row.
+// y[HOLD] = 1 where any dw is infinite or NaN; everything else stays.
 
-{% if VECTOR == 1 %}alias Bits = vec4<u32>;{% else %}alias Bits = u32;{% endif %}
+alias Bits = {{ "vec4<u32>" if VECTOR == 1 else "u32" }};
 
 // Where `Scalars` has its `hold`.
 const HOLD = 8u;
@@ -23,10 +22,9 @@ fn update(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = flat_workgroup(group, groups) * 1024u + lane;
-    let end = min(first + 1024u, params.elements{% if VECTOR == 1 %} / 4u{% endif %});
+    let share = share_of(group, groups, lane, params.elements);
     var found = false;
-    for (var i = first; i < end; i += 256u) {
+    for (var i = share.x; i < share.y; i += 256u) {
         found = found || any((dw[i] & Bits(EXPONENT)) == Bits(EXPONENT));
     }
     // Every writer writes the same, so that their order does not matter.

@@ -1,8 +1,8 @@
 // d = gradient_unscale · dw + weight_decay · w; v = momentum · v + fresh · d; w -= learning_rate · (b · d + a · v), where
 // the shares a and b are 1 and 0 but with Nesterov or spike compensation; dw = 0. Nothing of it where the update is held.
-// A workgroup takes 1024 elements in a row, so that neighbouring lanes read neighbours.
 
 struct SgdParams {
+    // In floats.
     elements: u32,
     momentum: f32,
     // 1 - dampening.
@@ -13,9 +13,9 @@ struct SgdParams {
 }
 
 @group(0) @binding(0) var<uniform> params: SgdParams;
-@group(0) @binding(2) var<storage, read_write> w: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dw: array<f32>;
-@group(0) @binding(12) var<storage, read_write> v: array<f32>;
+@group(0) @binding(2) var<storage, read_write> w: array<Element>;
+@group(0) @binding(6) var<storage, read_write> dw: array<Element>;
+@group(0) @binding(12) var<storage, read_write> v: array<Element>;
 @group(0) @binding(13) var<storage, read> scalars: Scalars;
 
 @compute @workgroup_size(256)
@@ -31,9 +31,8 @@ fn update(
     let given = params;
     let learning_rate = scalars.learning_rate;
     let unscale = scalars.gradient_unscale;
-    let first = flat_workgroup(group, groups) * 1024u + lane;
-    let end = min(first + 1024u, given.elements);
-    for (var i = first; i < end; i += 256u) {
+    let share = share_of(group, groups, lane, given.elements);
+    for (var i = share.x; i < share.y; i += 256u) {
         let weight = w[i];
         let gradient = unscale * dw[i] + given.weight_decay * weight;
         let velocity = given.momentum * v[i] + given.fresh * gradient;
@@ -41,6 +40,6 @@ fn update(
         let step = select(mixed, velocity, given.gradient_share == 0.0);
         w[i] = weight - learning_rate * step;
         v[i] = velocity;
-        dw[i] = 0.0;
+        dw[i] = Element(0.0);
     }
 }

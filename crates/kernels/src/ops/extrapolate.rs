@@ -12,16 +12,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::attributes;
-use super::items::{Items, whole_vectors};
+use super::elementwise::{self, Width};
+use super::items::Items;
 use crate::uniform::uniform;
 use crate::{
-    AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
-    Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+    AttributeError, Case, CaseShapes, Entry, HostTensors, Limits, Operation, Pass, Plan, PlanError, Problem, Random,
+    Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 
 const NAME: &str = "extrapolate";
-/// As the shader says, in its own elements.
-const ELEMENTS_A_WORKGROUP: usize = 1024;
 
 uniform! {
     /// What a dispatch is told.
@@ -39,6 +38,7 @@ static SHADER: Shader = Shader {
     name: NAME,
     parts: &[
         include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/elementwise.wgsl"),
         include_str!("../../shaders/shared/scalars.wgsl"),
         include_str!("../../shaders/extrapolate.wgsl"),
     ],
@@ -97,7 +97,7 @@ impl Operation for Extrapolate {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        ["vectors", "elementwise"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).to_vec()
+        elementwise::variants(pass)
     }
 
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
@@ -105,12 +105,8 @@ impl Operation for Extrapolate {
             return Ok(Plan::default());
         }
         let count = self.elements(Tensor::W, problem)?;
-        let width = if variant.name == "vectors" { 4 } else { 1 };
-        if width == 4 {
-            whole_vectors(NAME, variant.name, count)?;
-        }
-        let definitions = vec![("VECTOR", u32::from(width == 4))];
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions, constants: Vec::new() };
+        let width = Width::of(NAME, variant, count)?;
+        let kernel = width.kernel(&SHADER, pass);
         let uniform = |range: &Range<usize>| ExtrapolateParams {
             elements: range.len() as u32,
             steps: self.steps as f32,
@@ -119,8 +115,7 @@ impl Operation for Extrapolate {
         let cut = [(Use::read(Tensor::W), 1), (Use::read(Tensor::V), 1), (Use::write(Tensor::Y), 1)];
         let whole = [(Use::read(Tensor::Scalars), Scalars::ELEMENTS)];
         let items = Items { kernel, count, cut: &cut, whole: &whole };
-        let groups = |elements: usize| elements.div_ceil(width * ELEMENTS_A_WORKGROUP);
-        Ok(Plan { dispatches: items.dispatches(limits, groups, uniform)?, workspace: 0 })
+        Ok(Plan { dispatches: items.dispatches(limits, |floats| width.groups(floats), uniform)?, workspace: 0 })
     }
 
     fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError> {

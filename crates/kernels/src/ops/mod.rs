@@ -2,6 +2,7 @@
 
 mod attributes;
 mod bound;
+pub(crate) mod elementwise;
 mod gemm;
 pub(crate) mod items;
 mod pooling;

@@ -8,17 +8,16 @@
 use serde_json::Value;
 
 use super::attributes;
-use super::items::{Items, whole_vectors};
+use super::elementwise::{self, Width};
+use super::items::Items;
 use crate::fusion::{masked, rectified};
 use crate::uniform::uniform;
 use crate::{
-    AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
-    Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+    AttributeError, Case, CaseShapes, Entry, HostTensors, Limits, Operation, Pass, Plan, PlanError, Problem, Random,
+    Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 
 const NAME: &str = "relu";
-/// As the shader says.
-const ELEMENTS_A_WORKGROUP: usize = 1024;
 
 uniform! {
     /// What a dispatch is told.
@@ -32,19 +31,9 @@ static SHADER: Shader = Shader {
     name: NAME,
     parts: &[
         include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/elementwise.wgsl"),
         include_str!("../../shaders/shared/nan.wgsl"),
         include_str!("../../shaders/relu.wgsl"),
-    ],
-    uniform: ReluParams::LAYOUT,
-};
-
-/// Four elements at a time.
-static VECTORS: Shader = Shader {
-    name: NAME,
-    parts: &[
-        include_str!("../../shaders/shared/index.wgsl"),
-        include_str!("../../shaders/shared/nan.wgsl"),
-        include_str!("../../shaders/relu/vectors.wgsl"),
     ],
     uniform: ReluParams::LAYOUT,
 };
@@ -87,23 +76,20 @@ impl Operation for Relu {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        ["vectors", "elementwise"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).to_vec()
+        elementwise::variants(pass)
     }
 
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
         let cut: Vec<_> = self.tensors(pass).into_iter().map(|used| (used, 1)).collect();
         let count = self.elements(Tensor::X, problem)?;
-        let (shader, a_workgroup) = match variant.name {
-            "vectors" => (&VECTORS, 4 * ELEMENTS_A_WORKGROUP),
-            _ => (&SHADER, ELEMENTS_A_WORKGROUP),
-        };
-        if variant.name == "vectors" {
-            whole_vectors(NAME, variant.name, count)?;
-        }
-        let kernel = Kernel { shader, entry: pass.name(), definitions: Vec::new(), constants: Vec::new() };
+        let width = Width::of(NAME, variant, count)?;
+        let kernel = width.kernel(&SHADER, pass);
         let items = Items { kernel, count, cut: &cut, whole: &[] };
-        let groups = |elements: usize| elements.div_ceil(a_workgroup);
-        let dispatches = items.dispatches(limits, groups, |range| ReluParams { elements: range.len() as u32 })?;
+        let dispatches = items.dispatches(
+            limits,
+            |floats| width.groups(floats),
+            |range| ReluParams { elements: range.len() as u32 },
+        )?;
         Ok(Plan { dispatches, workspace: 0 })
     }
 

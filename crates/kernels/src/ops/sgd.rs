@@ -16,16 +16,15 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::attributes;
-use super::items::{Items, whole_vectors};
+use super::elementwise::{self, Width};
+use super::items::Items;
 use crate::uniform::uniform;
 use crate::{
-    AttributeError, Case, CaseShapes, Entry, HostTensors, Kernel, Limits, Operation, Pass, Plan, PlanError, Problem,
-    Random, Requirements, Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
+    AttributeError, Case, CaseShapes, Entry, HostTensors, Limits, Operation, Pass, Plan, PlanError, Problem, Random,
+    Scalars, Shader, Shape, ShapeError, Tensor, Use, Variant, Work,
 };
 
 const NAME: &str = "sgd";
-/// As the shader says.
-const ELEMENTS_A_WORKGROUP: usize = 1024;
 
 uniform! {
     /// What a dispatch is told.
@@ -49,19 +48,9 @@ static SHADER: Shader = Shader {
     name: NAME,
     parts: &[
         include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/elementwise.wgsl"),
         include_str!("../../shaders/shared/scalars.wgsl"),
         include_str!("../../shaders/sgd.wgsl"),
-    ],
-    uniform: SgdParams::LAYOUT,
-};
-
-/// Four elements at a time.
-static VECTORS: Shader = Shader {
-    name: NAME,
-    parts: &[
-        include_str!("../../shaders/shared/index.wgsl"),
-        include_str!("../../shaders/shared/scalars.wgsl"),
-        include_str!("../../shaders/sgd/vectors.wgsl"),
     ],
     uniform: SgdParams::LAYOUT,
 };
@@ -167,7 +156,7 @@ impl Operation for Sgd {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        ["vectors", "elementwise"].map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).to_vec()
+        elementwise::variants(pass)
     }
 
     fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
@@ -177,14 +166,8 @@ impl Operation for Sgd {
         let cut = [Tensor::W, Tensor::Dw, Tensor::V].map(|tensor| (Use::update(tensor), 1));
         let whole = [(Use::read(Tensor::Scalars), Scalars::ELEMENTS)];
         let count = self.elements(Tensor::W, problem)?;
-        let (shader, a_workgroup) = match variant.name {
-            "vectors" => (&VECTORS, 4 * ELEMENTS_A_WORKGROUP),
-            _ => (&SHADER, ELEMENTS_A_WORKGROUP),
-        };
-        if variant.name == "vectors" {
-            whole_vectors(NAME, variant.name, count)?;
-        }
-        let kernel = Kernel { shader, entry: pass.name(), definitions: Vec::new(), constants: Vec::new() };
+        let width = Width::of(NAME, variant, count)?;
+        let kernel = width.kernel(&SHADER, pass);
         let [velocity_share, gradient_share] = self.shares();
         let uniform = |range: &Range<usize>| SgdParams {
             elements: range.len() as u32,
@@ -195,8 +178,7 @@ impl Operation for Sgd {
             gradient_share: gradient_share as f32,
         };
         let items = Items { kernel, count, cut: &cut, whole: &whole };
-        let groups = |elements: usize| elements.div_ceil(a_workgroup);
-        Ok(Plan { dispatches: items.dispatches(limits, groups, uniform)?, workspace: 0 })
+        Ok(Plan { dispatches: items.dispatches(limits, |floats| width.groups(floats), uniform)?, workspace: 0 })
     }
 
     fn work(&self, pass: Pass, problem: Problem) -> Result<Work, ShapeError> {
