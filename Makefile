@@ -1,7 +1,7 @@
-.PHONY: help train test faults fuzz deny lint docs bench clean
+.PHONY: help train test faults fuzz sanitize deny lint docs bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 train: ## train the example across the adapters that are here
 	scripts/setup train
@@ -18,6 +18,9 @@ faults: ## try every fault of tests/faults/rows.txt, a line for each
 
 fuzz: ## fuzz the readers of files, 2,500,000 runs each
 	scripts/fuzz
+
+sanitize: ## run the tests of devices and pipelines under AddressSanitizer
+	scripts/sanitize
 
 deny: ## check licences, sources and advisories of the dependencies
 	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny

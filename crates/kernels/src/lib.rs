@@ -28,6 +28,6 @@ pub use random::Random;
 pub use scalars::Scalars;
 pub use shader::Shader;
 pub use shape::Shape;
-pub use split::{SplitError, chunks, chunks_together, pieces, window, workgroups};
+pub(crate) use split::{chunks_together, pieces, window, workgroups};
 pub use tensor::{Access, ElementType, Tensor, Use};
 pub use uniform::UniformLayout;

@@ -7,34 +7,17 @@ use crate::{Limits, PlanError};
 /// Elements of the strictest offset alignment among adapters: 256 bytes.
 const ALIGNMENT: usize = 64;
 
-/// Why work could not be cut.
-pub type SplitError = PlanError;
-
-/// Cuts `count` items of `stride` elements each into the fewest equal ranges of items such that each range fits
-/// one binding and starts at an aligned element. `what` names the tensor in the error.
+/// Cuts `count` items into the fewest equal ranges such that of each of `tensors`, given by its name for errors and its
+/// elements an item, every range fits one binding and starts at an aligned element.
 ///
 /// # Errors
 /// Where a single aligned group of items is already larger than a binding.
-pub fn chunks(
-    operation: &'static str,
-    what: &str,
-    count: usize,
-    stride: usize,
-    limits: &Limits,
-) -> Result<Vec<Range<usize>>, SplitError> {
-    chunks_together(operation, count, &[(what, stride)], limits)
-}
-
-/// As [`chunks`], for several tensors that are cut at the same items: their names and elements per item.
-///
-/// # Errors
-/// Where a single aligned group of items is already larger than a binding.
-pub fn chunks_together(
+pub(crate) fn chunks_together(
     operation: &'static str,
     count: usize,
     tensors: &[(&str, usize)],
     limits: &Limits,
-) -> Result<Vec<Range<usize>>, SplitError> {
+) -> Result<Vec<Range<usize>>, PlanError> {
     let allowed = usize::try_from(limits.binding_bytes / 4).unwrap_or(usize::MAX);
     let &(what, stride) = tensors.iter().max_by_key(|(_, stride)| *stride).unwrap_or(&("nothing", 1));
     if count.saturating_mul(stride) <= allowed {
@@ -61,13 +44,13 @@ pub fn chunks_together(
 ///
 /// # Errors
 /// Where a single item is already larger than a binding.
-pub fn pieces(
+pub(crate) fn pieces(
     operation: &'static str,
     what: &str,
     count: usize,
     strides: &[usize],
     limits: &Limits,
-) -> Result<Vec<Range<usize>>, SplitError> {
+) -> Result<Vec<Range<usize>>, PlanError> {
     let allowed = usize::try_from(limits.binding_bytes / 4).unwrap_or(usize::MAX);
     let stride = strides.iter().copied().max().unwrap_or(1);
     if count.saturating_mul(stride) <= allowed {
@@ -88,7 +71,7 @@ pub fn pieces(
 }
 
 /// What to bind to see `range`: from the aligned element at or before its start, and how many elements to skip there.
-pub const fn window(range: Range<usize>) -> (Range<usize>, u32) {
+pub(crate) const fn window(range: Range<usize>) -> (Range<usize>, u32) {
     let start = range.start / ALIGNMENT * ALIGNMENT;
     (start..range.end, (range.start - start) as u32)
 }
@@ -97,7 +80,7 @@ pub const fn window(range: Range<usize>) -> (Range<usize>, u32) {
 ///
 /// # Errors
 /// Where even the square of the limit does not suffice.
-pub fn workgroups(operation: &'static str, total: usize, limits: &Limits) -> Result<[u32; 3], PlanError> {
+pub(crate) fn workgroups(operation: &'static str, total: usize, limits: &Limits) -> Result<[u32; 3], PlanError> {
     let most = limits.workgroups_per_dimension as usize;
     let y = total.div_ceil(most).max(1);
     if y > most {
@@ -125,7 +108,7 @@ mod tests {
         #[test]
         fn chunks_cover_everything_in_aligned_pieces(count in 1usize..5000, stride in 1usize..9000, kib in 64u64..4096) {
             let limits = Limits { binding_bytes: kib << 10, ..Limits::PORTABLE };
-            if let Ok(ranges) = chunks("test", "x", count, stride, &limits) {
+            if let Ok(ranges) = chunks_together("test", count, &[("x", stride)], &limits) {
                 prop_assert_eq!(ranges.first().map(|r| r.start), Some(0));
                 prop_assert_eq!(ranges.last().map(|r| r.end), Some(count));
                 for pair in ranges.windows(2) {
