@@ -98,7 +98,7 @@ fn row_08_a_manifest_that_lies_is_refused() {
     let name = format!("{NEWEST}/manifest.json");
     let whole = String::from_utf8(place.read(&name)).unwrap();
     let edits = [
-        ("\"format\": 1", "\"format\": 2", "format 2"),
+        ("\"format\": 2", "\"format\": 3", "format 3"),
         ("\"format\"", "\"fromat\"", "`format`"),
         ("{", "[", "manifest"),
     ];
