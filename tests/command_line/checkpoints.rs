@@ -1,7 +1,7 @@
-//! Checkpoints that are missing, damaged, foreign or of something else, and places that cannot be written.
+//! Checkpoints that are missing, damaged, foreign or of something else.
 
 use super::common::command::{Place, flip_bit};
-use super::{CHECKPOINT, DEVICE, STORAGE, USAGE, train};
+use super::{CHECKPOINT, NUMERICS, USAGE};
 
 /// A folder with the small model's checkpoints after each of two epochs (steps 3 and 6) in `ck`.
 fn two_checkpoints() -> Place {
@@ -98,7 +98,7 @@ fn row_08_a_manifest_that_lies_is_refused() {
     let name = format!("{NEWEST}/manifest.json");
     let whole = String::from_utf8(place.read(&name)).unwrap();
     let edits = [
-        ("\"format\": 1", "\"format\": 2", "format 2"),
+        ("\"format\": 2", "\"format\": 3", "format 3"),
         ("\"format\"", "\"fromat\"", "`format`"),
         ("{", "[", "manifest"),
     ];
@@ -106,15 +106,14 @@ fn row_08_a_manifest_that_lies_is_refused() {
         place.write(&name, whole.replacen(from, to, 1).as_bytes());
         place.small("eval", &format!("--checkpoint @{NEWEST}")).refused(CHECKPOINT, &["manifest.json", word]);
     }
-    // A position beyond any run ends at once or is refused, and never panics.
-    for field in ["step", "epoch", "batch", "samples"] {
-        let value = whole.find(&format!("\"{field}\": ")).unwrap() + field.len() + 4;
-        let digits = whole[value..].find(|c: char| !c.is_ascii_digit()).unwrap();
-        let text = format!("{}18446744073709551615{}", &whole[..value], &whole[value + digits..]);
-        place.write(&name, text.as_bytes());
+    // A position beyond any run, and a batch beyond an epoch of 22 samples in steps of 8.
+    let huge = "18446744073709551615";
+    for (field, value) in [("step", huge), ("epoch", huge), ("batch", huge), ("samples", huge), ("batch", "3")] {
+        let from = whole.find(&format!("\"{field}\": ")).unwrap() + field.len() + 4;
+        let digits = whole[from..].find(|c: char| !c.is_ascii_digit()).unwrap();
+        place.write(&name, format!("{}{value}{}", &whole[..from], &whole[from + digits..]).as_bytes());
         let outcome = place.small("train", "--epochs 3 --checkpoint-dir @ck --resume");
-        assert!([0, CHECKPOINT].contains(&outcome.status), "{field}: {outcome:?}");
-        place.small("train", "--epochs 2 --checkpoint-dir @ck").done();
+        outcome.refused(CHECKPOINT, &["manifest.json", &format!("position.{field} is {value}"), "another one"]);
     }
 }
 
@@ -152,21 +151,55 @@ fn another_order_of_the_samples_is_refused() {
 }
 
 #[test]
-fn row_21_places_that_cannot_be_written_are_refused() {
-    // A path below a regular file cannot be made by any user, root included.
-    for flag in ["--save", "--checkpoint-dir", "--events"] {
-        let outcome = train(&format!("{flag} @small.toml/x --steps 1"));
-        let outcome = outcome.refused(STORAGE, &["small.toml/x", "choose another place"]);
-        assert!(!outcome.error.contains("step 1"), "{outcome:?}");
+fn row_08_a_manifest_whose_model_cannot_be_is_refused() {
+    let place = two_checkpoints();
+    let name = format!("{NEWEST}/manifest.json");
+    let whole = String::from_utf8(place.read(&name)).unwrap();
+    let data = "--devices reference --train-samples 22 --test-samples 16";
+    for (from, to, word) in [
+        ("\"relu\"", "\"gelu\"", "`gelu`"),
+        ("\"kernel\": 5", "\"kernel\": 29", "conv1"),
+        ("\"p\": 0.25", "\"p\": 2", "dropout1"),
+    ] {
+        let edited = whole.replacen(from, to, 1);
+        assert_ne!(edited, whole);
+        place.write(&name, edited.as_bytes());
+        let eval = format!("eval {data} --checkpoint @{NEWEST}");
+        place.run(&eval).refused(CHECKPOINT, &["step-00000006/manifest.json", "model", word]);
     }
 }
 
 #[test]
-fn a_name_to_save_under_leaves_what_is_there_until_the_end() {
+fn row_08_a_normalisation_of_other_channels_is_refused() {
+    let place = two_checkpoints();
+    let name = format!("{NEWEST}/manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&place.read(&name)).unwrap();
+    for normalisation in [serde_json::json!([[0.5, 0.5], [0.5, 0.5]]), serde_json::json!([[0.5, -0.5]])] {
+        manifest["normalisation"] = normalisation;
+        place.write(&name, manifest.to_string().as_bytes());
+        let outcome = place.small("eval", &format!("--checkpoint @{NEWEST}"));
+        outcome.refused(CHECKPOINT, &["step-00000006/manifest.json", "normalisation", "wanted 1"]);
+    }
+}
+
+#[test]
+fn row_40_weights_that_are_no_numbers_are_not_evaluated() {
     let place = Place::new();
-    place.write("kept", b"kept");
-    place.small("train", "--save @kept --devices none-such").refused(DEVICE, &["none-such"]);
-    assert_eq!(place.read("kept"), b"kept");
-    place.small("train", "--save @new --devices none-such").refused(DEVICE, &["none-such"]);
-    assert!(!place.path("new").exists());
+    place.small("train", "--save @weights").done();
+    let whole = place.read("weights");
+    let edited = |value: f32| {
+        let mut bytes = whole.clone();
+        let last = bytes.len() - 4;
+        bytes[last..].copy_from_slice(&value.to_le_bytes());
+        place.write("edited", &bytes);
+        place.small("eval", "--checkpoint @edited")
+    };
+    edited(f32::NAN).refused(NUMERICS, &["edited", "`fc2.weight`", "no numbers"]);
+    edited(f32::NEG_INFINITY).refused(NUMERICS, &["edited", "`fc2.weight`"]);
+    // Numbers whose products are none.
+    let mut all = whole.clone();
+    let data = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    all[data..].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&1e30f32.to_le_bytes()));
+    place.write("huge", &all);
+    place.small("eval", "--checkpoint @huge --json").refused(NUMERICS, &["huge", "test loss"]);
 }

@@ -7,6 +7,7 @@ mod common;
 
 mod checkpoints;
 mod data;
+mod saving;
 mod words;
 
 use common::command::{Outcome, Place};
@@ -16,6 +17,7 @@ const DATA: i32 = 3;
 const CHECKPOINT: i32 = 4;
 const DEVICE: i32 = 5;
 const STORAGE: i32 = 7;
+const NUMERICS: i32 = 8;
 
 /// `brigade train` with the small model and more flags.
 fn train(flags: &str) -> Outcome {

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::common::command::{Outcome, Place};
-use crate::support::{newest_verifies, within_limit};
+use crate::support::{newest_verifies, steps_in, within_limit};
 
 const CHECKPOINT: i32 = 4;
 const IN_USE: i32 = 10;
@@ -15,14 +15,6 @@ fn two_checkpoints() -> Place {
     let place = Place::new();
     place.small("train", "--epochs 2 --checkpoint-dir @ck").done();
     place
-}
-
-fn steps_in(place: &Place, directory: &str) -> Vec<String> {
-    let names = std::fs::read_dir(place.path(directory)).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.filter(|name| name != ".lock").collect();
-    names.sort();
-    names
 }
 
 #[test]
@@ -58,12 +50,15 @@ fn row_04_header_fields_that_cannot_be() {
     let gap = format!("{{{},{}}}", entry("a", "[2]", 0, 8), entry("b", "[2]", 12, 20));
     let trailing = format!("{{{}}}", entry("a", "[2]", 0, 8));
     let overflow = format!("{{{}}}", entry("a", "[4294967296,4294967296,4]", 0, 8));
-    let cases: [(&str, Vec<u8>, &str); 6] = [
+    // The shape fits the offsets, and with the header before them the end is beyond 2^64.
+    let beyond = format!("{{{}}}", entry("a", "[4611686018427387903]", 0, u64::MAX - 3));
+    let cases: [(&str, Vec<u8>, &str); 7] = [
         ("twice", file(twice.as_bytes(), 16), "`a`"),
         ("overlap", file(overlap.as_bytes(), 12), "`b`"),
         ("gap", file(gap.as_bytes(), 20), "`b`"),
         ("trailing", file(trailing.as_bytes(), 9), "1 bytes"),
         ("overflow", file(overflow.as_bytes(), 8), "`a`"),
+        ("beyond", file(beyond.as_bytes(), 8), "`a`"),
         ("text", file(b"{\"\xff\":1}", 0), "UTF-8"),
     ];
     for (case, bytes, word) in cases {

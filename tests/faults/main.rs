@@ -12,6 +12,7 @@ mod links;
 mod long_run;
 mod losses;
 mod moments;
+mod newest;
 mod numerics;
 mod power;
 mod room;

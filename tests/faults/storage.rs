@@ -79,6 +79,36 @@ fn row_18_killed_at_every_place_of_a_save() {
     }
 }
 
+/// A run that begins anew in a directory, so that its checkpoint takes the place of one of the same step, and ends between
+/// the two: what was there is still found, by who only reads as well.
+fn cut_off_between_two_of_a_step(kind: &str, status: i32) {
+    let place = Place::new();
+    let run = "--epochs 1 --checkpoint-dir @ck";
+    place.train_with("", run).done();
+    let wanted = place.read("ck/step-00000003/weights.safetensors");
+    let outcome = place.train_with(&format!("storage.publish@1:{kind}"), &format!("{run} --seed 2"));
+    assert_eq!(outcome.status, status, "{outcome:?}");
+    for checkpoint in ["ck", "ck/step-00000003"] {
+        let found = place.small("eval", &format!("--checkpoint @{checkpoint} --json")).json();
+        let folder = std::path::PathBuf::from(found["checkpoint"].as_str().unwrap());
+        assert!(std::fs::read(folder.join("weights.safetensors")).unwrap() == wanted, "another one than before");
+    }
+    // It has its place back when the directory is opened, or had it back at once.
+    place.train_with("", &format!("{run} --resume")).done();
+    assert!(place.read("ck/step-00000003/weights.safetensors") == wanted);
+}
+
+#[test]
+fn row_21_a_checkpoint_whose_place_could_not_be_taken_is_there_still() {
+    cut_off_between_two_of_a_step("io", STORAGE);
+}
+
+#[cfg(unix)]
+#[test]
+fn row_18_killed_between_two_checkpoints_of_a_step() {
+    cut_off_between_two_of_a_step("kill", -1);
+}
+
 /// Every checkpoint that the killed run told of is there.
 fn nothing_published_is_lost(place: &Place, fault: &str) {
     let Ok(events) = std::fs::read_to_string(place.path("events")) else { return };

@@ -82,6 +82,16 @@ pub(crate) fn newest_verifies(directory: &Path) {
     brigade_pipeline::Checkpoint::open(directory).unwrap();
 }
 
+/// What is in a directory of checkpoints, but for the lock.
+#[track_caller]
+pub(crate) fn steps_in(place: &Place, directory: &str) -> Vec<String> {
+    let names = std::fs::read_dir(place.path(directory)).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name != ".lock").collect();
+    names.sort();
+    names
+}
+
 /// A run whose first epoch is done and has left its checkpoint in `saved`.
 pub(crate) struct Halfway {
     pub(crate) place: Place,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use brigade::{Failure, Pipeline};
 use brigade_pipeline::schedule::picture::{Panel, svg};
 use brigade_pipeline::schedule::{Action, Durations, Span, Timeline, Verb, simulate};
-use brigade_pipeline::{Record, RunReport, StageReport, Walked, transfers};
+use brigade_pipeline::{Record, RunReport, StageReport, Walked, transfers, write_file};
 
 /// Microbatches that the picture shows: more would not be readable.
 const SHOWN: usize = 16;
@@ -32,8 +32,7 @@ pub(super) fn write(path: &Path, report: &RunReport, pipeline: &Pipeline) -> Res
         Panel { title: "planned, with the mean times of this run's actions", timeline: &planned },
         Panel { title: "measured", timeline: &measured },
     ];
-    std::fs::write(path, svg(&panels, &names))
-        .map_err(|error| Failure::storage(format!("timeline {}: {error}", path.display())))
+    Ok(write_file(path, svg(&panels, &names).as_bytes())?)
 }
 
 /// As many steps from the middle of a stretch as have the microbatches that are shown, one at least.

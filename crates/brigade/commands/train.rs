@@ -3,7 +3,6 @@
 mod events;
 mod resume;
 
-use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -12,10 +11,12 @@ use brigade::{
     TrainOptions, TuningReport, Words, check_room, staleness_warning, start_through_losses, train_through_faults,
 };
 use brigade_pipeline::plan::RunLength;
-use brigade_pipeline::{Checkpoints, Manifest, NamedTensor, RunReport, Source, Store, Values, write_tensors};
+use brigade_pipeline::{
+    Checkpoints, Manifest, NamedTensor, RunReport, Source, Store, Values, check_writable, write_tensors,
+};
 
 use self::events::{Events, end_event, progress_event, recovery_event, start_event};
-use self::resume::{check_fingerprint, resume};
+use self::resume::{check_fingerprint, check_position, resume};
 use super::{setup, timeline};
 use crate::output;
 use crate::progress::Display;
@@ -60,7 +61,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     data.check_against(&settings.model)?;
     if let Some(resumed) = &resumed {
         check_fingerprint(&data, &resumed.manifest, settings.allow_changed_data)?;
+        check_position(&data, resumed, settings.batch)?;
     }
+    // Before the first step, not after the last one.
     [&saved_to, &args.timeline].into_iter().flatten().try_for_each(|path| check_writable(path))?;
     let events = Events::create(events_to.as_deref(), resumed.is_some())?;
 
@@ -215,14 +218,6 @@ fn summarise(report: &RunReport, pipeline: &Pipeline) {
             stage.stage, device.name, stage.staleness
         ));
     }
-}
-
-/// Finds out before the first step whether a file can be written; what is there stays as it is.
-fn check_writable(path: &Path) -> Result<(), Failure> {
-    let new = !path.exists();
-    let opened = File::options().append(true).create(true).open(path);
-    let checked = opened.and_then(|_| if new { std::fs::remove_file(path) } else { Ok(()) });
-    checked.map_err(|error| Failure::storage(format!("writing {}: {error}", path.display())))
 }
 
 fn save(path: &Path, tensors: &[NamedTensor]) -> Result<(), Failure> {

@@ -24,7 +24,9 @@ mod train;
 mod watchdog;
 
 pub use batch::{Batches, Samples, microbatches};
-pub use checkpoint::{Checkpoint, CheckpointError, Manifest, Store, Values, read_tensors, write_tensors};
+pub use checkpoint::{
+    Checkpoint, CheckpointError, Manifest, Store, Values, check_writable, read_tensors, write_file, write_tensors,
+};
 pub use data_parallel::{DataParallel, DataParallelOptions, DataParallelReport, WorkerReport};
 pub use error::PipelineError;
 pub use link::{Message, Payload, Tag};

@@ -87,7 +87,8 @@ pub(super) fn progress_event(progress: &Progress) -> Option<Value> {
             "seconds": seconds,
         })),
         Progress::Snapshot { .. } => None,
-        Progress::Checkpoint { path } => Some(json!({"event": "checkpoint", "path": path})),
+        // A path need not be Unicode, and JSON must be.
+        Progress::Checkpoint { path } => Some(json!({"event": "checkpoint", "path": path.display().to_string()})),
     }
 }
 

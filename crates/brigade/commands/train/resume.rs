@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 
 use brigade::{Data, Failure, Sequential, Settings, Status};
-use brigade_pipeline::{Checkpoint, CheckpointError, Manifest, NamedTensor};
+use brigade_pipeline::{Checkpoint, CheckpointError, Manifest, NamedTensor, Position, Source};
+
+/// Steps, epochs and samples beyond this no run comes to; below it nothing that is added to them overflows.
+const BEYOND_ANY_RUN: u64 = 1 << 53;
 
 use crate::output;
 
 /// What a run goes on from.
 pub(super) struct Resumed {
     pub(super) path: PathBuf,
+    manifest_path: PathBuf,
     pub(super) manifest: Manifest,
     pub(super) tensors: Vec<NamedTensor>,
 }
@@ -21,12 +25,13 @@ pub(super) fn resume(settings: &Settings) -> Result<Resumed, Failure> {
     };
     let checkpoint = Checkpoint::open(directory)?;
     let tensors = checkpoint.tensors_for(&settings.model)?;
+    let manifest_path = checkpoint.manifest_path();
     let Some(manifest) = checkpoint.manifest else {
         return Err(CheckpointError::Missing { path: directory.clone() }.into());
     };
     check_model(settings, &manifest).map_err(|message| Failure::new(Status::Checkpoint, message))?;
     check_order(settings, &manifest).map_err(|message| Failure::new(Status::Checkpoint, message))?;
-    Ok(Resumed { path: checkpoint.path, manifest, tensors })
+    Ok(Resumed { path: checkpoint.path, manifest_path, manifest, tensors })
 }
 
 /// The same tensors can be another model's: strides, paddings and rectifiers leave no trace in them.
@@ -77,4 +82,24 @@ pub(super) fn check_fingerprint(data: &Data, manifest: &Manifest, allow_change: 
         return Ok(());
     }
     Err(Failure::new(Status::Checkpoint, format!("{changed}; --allow-changed-data goes on with it all the same")))
+}
+
+/// Whether the position is one that a run over this data, `size` samples a step, can come to.
+pub(super) fn check_position(data: &Data, resumed: &Resumed, size: usize) -> Result<(), Failure> {
+    let Position { step, epoch, batch, samples } = resumed.manifest.position;
+    let refused = |field: &str, found: u64, most: String| {
+        let reason =
+            format!("position.{field} is {found}, and {most}; remove this checkpoint to go on from another one");
+        Err(CheckpointError::Invalid { path: resumed.manifest_path.clone(), reason }.into())
+    };
+    for (field, found) in [("step", step as u64), ("epoch", epoch as u64), ("samples", samples)] {
+        if found > BEYOND_ANY_RUN {
+            return refused(field, found, format!("no run comes beyond {BEYOND_ANY_RUN}"));
+        }
+    }
+    let batches = data.training_samples().div_ceil(size);
+    if batch > 0 && batch >= batches {
+        return refused("batch", batch as u64, format!("an epoch of this data has {batches} batches, from 0"));
+    }
+    Ok(())
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 
+use super::destination::Destination;
 use super::{CheckpointError, disk, header};
 
 /// A manifest has some hundred bytes for each tensor, of which there are at most 65,536.
@@ -34,25 +35,36 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Values>) -> Result<
         .collect::<Result<Vec<_>, _>>()
         .map_err(invalid)?;
     let bytes = serialize(views, None).map_err(invalid)?;
-    write_synced(path, &bytes)
+    write_file(path, &bytes)
 }
 
-/// Writes a whole file and syncs it: beside its place first, so that what was there before is not lost where writing
-/// fails. Where the place is taken by something that is no file, such as a pipe, that is written to as it is.
-pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+/// Writes a whole file where `path` leads, synced to the disk: beside its place first, so that what was there before is not
+/// lost where writing fails. What is no file, such as a pipe, is written to as it is.
+///
+/// # Errors
+/// Where it cannot be written; a partial file is removed.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let failed = CheckpointError::io("writing", path);
-    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
-        return File::options().write(true).open(path).and_then(|mut file| file.write_all(bytes)).map_err(failed);
+    match Destination::of(path) {
+        Err(error) => Err(failed(error)),
+        Ok(Destination::Into(path)) => {
+            let file = File::options().write(true).truncate(true).open(path);
+            file.and_then(|mut file| file.write_all(bytes)).map_err(failed)
+        }
+        Ok(Destination::Beside { partial, place }) => {
+            let written = disk::write(&partial, bytes).and_then(|()| disk::rename("storage.rename", &partial, &place));
+            written.map_err(|error| {
+                // Removing is best effort: the error that is told is the one of the write.
+                let _ = std::fs::remove_file(&partial);
+                failed(error)
+            })
+        }
     }
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let written = disk::write(&partial, bytes).and_then(|()| disk::rename("storage.rename", &partial, path));
-    written.map_err(|error| {
-        // Removing is best effort: the error that is told is the one of the write.
-        let _ = std::fs::remove_file(&partial);
-        failed(error)
-    })
+}
+
+/// The CRC-32 of each tensor's bytes.
+pub(super) fn checksums(tensors: &BTreeMap<String, Values>) -> BTreeMap<String, u32> {
+    tensors.iter().map(|(name, (_, values))| (name.clone(), crc32fast::hash(bytemuck::cast_slice(values)))).collect()
 }
 
 /// Reads the single-precision tensors of a safetensors file.

@@ -27,11 +27,14 @@ pub(super) fn check(file: &mut impl Read, length: u64) -> Result<(), String> {
     let Entries(mut entries) =
         serde_json::from_str(text).map_err(|error| format!("its header cannot be read: {error}"))?;
     entries.sort_by_key(|(_, entry)| entry.data_offsets);
-    let mut end = 0;
+    let begin = 8 + header.len() as u64;
+    let (mut end, mut wanted) = (0, begin);
     for (name, entry) in &entries {
         end = follows(name, entry, end)?;
+        wanted = begin.checked_add(end).ok_or_else(|| {
+            format!("data_offsets of tensor `{name}` end at {end}, which is beyond the end of any file")
+        })?;
     }
-    let wanted = 8 + header.len() as u64 + end;
     match length.checked_sub(wanted) {
         Some(0) => Ok(()),
         Some(more) => Err(format!("{more} bytes come after the last tensor, at byte {wanted}")),
@@ -44,7 +47,7 @@ fn read(file: &mut impl Read, length: u64) -> Result<Vec<u8>, String> {
     let unreadable = |error: std::io::Error| format!("its header cannot be read ({length} bytes found): {error}");
     file.read_exact(&mut size).map_err(unreadable)?;
     let size = u64::from_le_bytes(size);
-    if size > MOST_BYTES || size > length - 8 {
+    if size > MOST_BYTES || size > length.saturating_sub(8) {
         return Err(format!(
             "its header should have {size} bytes; {length} bytes were found in all, and a header has at most {MOST_BYTES}"
         ));
@@ -110,5 +113,28 @@ impl<'de> Visitor<'de> for Collect {
             entries.push((name, entry));
         }
         Ok(Entries(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(header: &str, length: u64) -> String {
+        let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+        check(&mut &*file, length).unwrap_err()
+    }
+
+    #[test]
+    fn a_tensor_that_ends_beyond_any_file_is_named() {
+        let entry = r#"{"dtype":"F32","shape":[4611686018427387903],"data_offsets":[0,18446744073709551612]}"#;
+        let message = refused(&format!(r#"{{"huge":{entry}}}"#), 1 << 20);
+        assert!(message.contains("`huge`") && message.contains("beyond the end of any file"), "{message}");
+    }
+
+    #[test]
+    fn a_file_that_says_it_is_empty_and_is_not_is_refused() {
+        // So do the files of /proc.
+        assert!(refused("{}", 0).contains("0 bytes were found"));
     }
 }

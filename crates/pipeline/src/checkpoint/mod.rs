@@ -1,18 +1,22 @@
 //! Checkpoints: a directory for each, of safetensors files and a manifest, written beside and renamed.
 //!
 //! ```text
-//! DIR/step-00001875/manifest.json         format, position, configuration, checksums
+//! DIR/step-00001875/manifest.json         format, serial number, position, configuration, checksums
 //!                  /weights.safetensors   conv1.weight, conv1.bias, … as a PyTorch state dict names them
 //!                  /momentum.safetensors  the optimiser's state, under the same names
 //! ```
 //!
 //! Tensors are named by layer, not by stage: any number of stages, placement or schedule resumes.
 
+mod destination;
 mod disk;
 mod files;
+mod folder;
 mod header;
 mod lock;
 mod manifest;
+mod order;
+mod read;
 mod retention;
 mod store;
 mod writer;
@@ -20,15 +24,17 @@ mod writer;
 #[cfg(fuzzing)]
 pub(crate) use files::read_bytes;
 #[cfg(fuzzing)]
-pub(crate) use store::parse_manifest;
+pub(crate) use manifest::parse_manifest;
 
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use files::{Values, read_tensors, write_tensors};
+pub use destination::check_writable;
+pub use files::{Values, read_tensors, write_file, write_tensors};
 pub use manifest::Manifest;
-pub use store::{Checkpoint, Store};
+pub use read::Checkpoint;
+pub use store::Store;
 pub(crate) use writer::Writer;
 
 /// A checkpoint or model file that cannot be read or written.
@@ -69,6 +75,14 @@ pub enum CheckpointError {
         wanted: u32,
         /// Checksum of what was read.
         found: u32,
+    },
+    /// Weights that cannot be computed with.
+    #[error("{path}: `{tensor}` has weights that are no numbers; use an older checkpoint", path = path.display())]
+    NotFinite {
+        /// The file or folder.
+        path: PathBuf,
+        /// The first such parameter.
+        tensor: String,
     },
     /// Another run publishes there.
     #[error("{path} is in use by {holder}; choose another directory, or end that run", path = path.display())]
