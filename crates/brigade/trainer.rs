@@ -160,12 +160,17 @@ impl Trainer {
         self.placement.stages.iter().map(|(name, _)| name.as_str())
     }
 
-    /// The same run over other devices, a stage on each, cut anew.
+    /// The same run without a device, a stage on each that is left, cut anew. Where links have slack of their own, that of
+    /// the links to the device goes.
     ///
     /// # Errors
-    /// Where there are more devices than layers, or none.
-    pub fn over(&self, devices: &[impl AsRef<str>]) -> Result<Self, Failure> {
-        Ok(Self { placement: self.placement.over(&self.model, devices)?, ..self.clone() })
+    /// Where no device is left.
+    pub fn without(&self, device: &str) -> Result<Self, Failure> {
+        let left = self.devices().enumerate().filter(|(_, name)| *name != device);
+        let (kept, names): (Vec<_>, Vec<_>) = left.unzip();
+        let schedule = self.options.schedule.between(&kept);
+        let options = PipelineOptions { schedule, ..self.options };
+        Ok(Self { placement: self.placement.over(&self.model, &names)?, options, ..self.clone() })
     }
 
     /// The same run cut anew by what the layers take on its devices, such that the slowest stage takes as little time as
