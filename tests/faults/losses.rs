@@ -105,6 +105,15 @@ fn row_33_slack_goes_with_its_link_on_reference() {
     assert_eq!((end["steps"].as_u64(), end["schedule"].as_str()), (Some(12), Some("mixed=1")));
 }
 
+/// Where the model is cut by measured times, devices are opened before the start.
+#[test]
+fn row_32_a_device_lost_while_layers_are_timed_on_reference() {
+    let place = Place::new();
+    let run = "--steps 2 --tune off --devices reference --stages 2 --balance measured";
+    let done = place.train_with("device0.submit@2:lost", run).done();
+    assert!(done.error.contains("starting again"), "{done:?}");
+}
+
 #[test]
 fn row_33_the_others_take_the_layers_on_adapters() {
     the_others_take_the_layers(["llvmpipe", "swiftshader"]);
