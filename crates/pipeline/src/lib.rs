@@ -36,3 +36,4 @@ pub use train::{
     BoxError, Checkpoints, LearningRate, Position, Progress, RunReport, Source, TrainError, TrainOptions, end_part,
     train,
 };
+pub use watchdog::Doing;
