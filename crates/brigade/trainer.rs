@@ -5,7 +5,7 @@ mod open;
 
 use std::ops::Range;
 
-use brigade_devices::{DeviceInfo, Executor, OpenOptions, Tuning, TuningReport};
+use brigade_devices::{DeviceInfo, Executor, OpenOptions, Tuning, TuningMemory, TuningReport};
 use brigade_kernels::Precision;
 use brigade_pipeline::model::Sequential;
 use brigade_pipeline::schedule::{Kind, Schedule};
@@ -33,6 +33,8 @@ pub struct Trainer {
     threads: Option<usize>,
     memory_budget: Option<u64>,
     tune: Tuning,
+    /// What tuning has found for this run, shared by the trainers that are made of this one.
+    tuned: TuningMemory,
     precision: Precision,
     profile: bool,
 }
@@ -59,6 +61,7 @@ impl Trainer {
             threads: None,
             memory_budget: None,
             tune,
+            tuned: TuningMemory::default(),
             precision,
             profile: false,
         }

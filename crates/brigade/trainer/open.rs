@@ -41,14 +41,15 @@ impl Trainer {
     }
 
     /// A selection for each stage. Adapters of one kind are tuned as one, for all their stages together, so that where
-    /// a layer runs does not decide with which variant.
+    /// a layer runs does not decide with which variant. What a trainer has once found it finds again, so that a recovery
+    /// goes on with the same kernels.
     pub(super) fn tuned(
         &self,
         devices: &[DeviceInfo],
         tasks: &[Vec<Task>],
         threads: usize,
     ) -> Result<(Vec<Selection>, TuningReport), Failure> {
-        let tuner = Tuner::new(self.tune);
+        let tuner = Tuner::new(self.tune).remembering(&self.tuned);
         let mut selections = vec![Selection::default(); devices.len()];
         let mut report = TuningReport::default();
         for (first, device) in devices.iter().enumerate() {

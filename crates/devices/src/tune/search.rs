@@ -80,13 +80,13 @@ impl<'a> Search<'a> {
         known
     }
 
-    /// Chooses for every task that leaves a choice; gives what the cache did not know. A variant that turns out to be
+    /// Chooses for every task that leaves a choice; gives what was found for each, and of that what was not known. A variant that turns out to be
     /// wrong in one shape is not trusted in any: what had chosen it chooses again.
     pub(super) fn measure(
         &mut self,
         tasks: &BTreeMap<ShapeClass, &Task>,
         known: BTreeMap<ShapeClass, Found>,
-    ) -> Result<BTreeMap<ShapeClass, Found>, DeviceError> {
+    ) -> Result<(BTreeMap<ShapeClass, Found>, BTreeMap<ShapeClass, Found>), DeviceError> {
         let mut found = known;
         let mut new = BTreeMap::new();
         loop {
@@ -115,7 +115,7 @@ impl<'a> Search<'a> {
         }
         self.report.kernels = found.len();
         self.report.cached = found.keys().filter(|class| !new.contains_key(class)).count();
-        Ok(new)
+        Ok((found, new))
     }
 
     /// Compares and times the candidates of a task; none where the device has no room for it.
