@@ -12,26 +12,28 @@ use crate::{Failure, Status};
 /// A device with what it is going to compute.
 pub(crate) type Tested = (Box<dyn Executor>, Vec<Task>);
 
+/// What a self-test gives: the device again.
+type Outcome = Result<Box<dyn Executor>, DeviceError>;
+
 /// Tests the kernels of each device that its tasks use, all devices at once: on each, compiling takes nearly all of the
 /// time. Of several errors the first stage's counts. A device that hangs is left alone, when all others are done.
 pub(crate) fn at_once(stages: Vec<Tested>) -> Result<Vec<Box<dyn Executor>>, Failure> {
     let testing: Vec<_> = stages.into_iter().map(start).collect();
     let tested: Vec<_> = testing.into_iter().map(|watched| watched.map(Watched::join)).collect();
-    let outcome = |tested: Result<Result<std::thread::Result<_>, _>, Error>| {
-        let tested: Result<_, DeviceError> =
-            tested.map_err(|error| failed(&error))??.unwrap_or_else(|p| resume_unwind(p));
-        Ok(tested?)
+    let outcome = |tested: Result<Result<std::thread::Result<Outcome>, DeviceError>, Error>| {
+        let tested = tested.map_err(|error| failed(&error))??;
+        Ok(tested.unwrap_or_else(|panic| resume_unwind(panic))?)
     };
     tested.into_iter().map(outcome).collect()
 }
 
-fn start((executor, tasks): Tested) -> Result<Watched<Result<Box<dyn Executor>, DeviceError>>, Error> {
+fn start((executor, tasks): Tested) -> Result<Watched<Outcome>, Error> {
     let device = executor.info().name.clone();
     let thread = format!("self-test of {device}");
     Watched::start(thread, &device, "the self-test", longest_transfer(0), move || test(executor, &tasks))
 }
 
-fn test(mut executor: Box<dyn Executor>, tasks: &[Task]) -> Result<Box<dyn Executor>, DeviceError> {
+fn test(mut executor: Box<dyn Executor>, tasks: &[Task]) -> Outcome {
     self_test_for(executor.as_mut(), &operations(tasks), tasks)?;
     Ok(executor)
 }

@@ -82,8 +82,8 @@ pub(super) fn progress_event(progress: &Progress) -> Option<Value> {
             Some(json!({"event": "step", "step": step, "loss": loss, "images_per_second": images_per_second}))
         }
         Progress::Epoch { epoch, train, test, seconds } => Some(json!({
-            "event": "epoch", "epoch": epoch, "train_loss": trained(train).map(|train| train.loss()),
-            "train_accuracy": trained(train).map(|train| train.accuracy()),
+            "event": "epoch", "epoch": epoch, "train_loss": trained(train).map(Metrics::loss),
+            "train_accuracy": trained(train).map(Metrics::accuracy),
             "test_loss": test.map(|test| test.loss()), "test_accuracy": test.map(|test| test.accuracy()),
             "seconds": seconds,
         })),

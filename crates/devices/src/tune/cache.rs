@@ -67,6 +67,9 @@ impl Adapter {
     }
 }
 
+/// What was found, by class.
+pub(super) type Findings = BTreeMap<ShapeClass, Found>;
+
 /// What was found for one class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -135,7 +138,7 @@ impl Cache {
     }
 
     /// Everything that is known; nothing where the file is missing or cannot be used.
-    pub(super) fn load(&self) -> BTreeMap<ShapeClass, Found> {
+    pub(super) fn load(&self) -> Findings {
         let Some(path) = self.path.as_deref().filter(|path| path.symlink_metadata().is_ok()) else {
             return BTreeMap::new();
         };
@@ -170,7 +173,7 @@ impl Cache {
     }
 
     /// Puts what was found beside what is there. What cannot be written is tuned again by the next run.
-    pub(super) fn add(&self, new: &BTreeMap<ShapeClass, Found>) {
+    pub(super) fn add(&self, new: &Findings) {
         let kept = match &self.path {
             Some(path) => self.write(path, new).map_err(|error| format!("{}: {error}", path.display())),
             None => Err(format!("neither {FOLDER} nor a home is set")),
@@ -178,7 +181,7 @@ impl Cache {
         kept.unwrap_or_else(|reason| warn_once(&reason));
     }
 
-    fn write(&self, path: &Path, new: &BTreeMap<ShapeClass, Found>) -> std::io::Result<()> {
+    fn write(&self, path: &Path, new: &Findings) -> std::io::Result<()> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }

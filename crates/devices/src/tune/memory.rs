@@ -4,10 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::cache::{Cache, Found};
-use crate::selection::ShapeClass;
-
-type Findings = BTreeMap<ShapeClass, Found>;
+use super::cache::{Cache, Findings};
 
 /// What tuning has found so far, by kind of adapter. Clones share it.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::anatomy::Atlas;
 use super::bench::{Bench, Verdict};
-use super::cache::Found;
+use super::cache::{Findings, Found};
 use super::candidates::{Candidate, Candidates};
 use super::{Opener, Task, Tuning, TuningReport, WrongVariant};
 use crate::selection::{Selection, ShapeClass};
@@ -60,11 +60,7 @@ impl<'a> Search<'a> {
     }
 
     /// Takes from the cache what still holds for these tasks: first what is wrong, then what is fastest.
-    pub(super) fn recall(
-        &mut self,
-        tasks: &BTreeMap<ShapeClass, &Task>,
-        mut known: BTreeMap<ShapeClass, Found>,
-    ) -> BTreeMap<ShapeClass, Found> {
+    pub(super) fn recall(&mut self, tasks: &BTreeMap<ShapeClass, &Task>, mut known: Findings) -> Findings {
         known.retain(|class, found| {
             tasks.get(class).is_some_and(|task| found.serves(self.candidates(task).fingerprint, self.effort))
         });
@@ -85,8 +81,8 @@ impl<'a> Search<'a> {
     pub(super) fn measure(
         &mut self,
         tasks: &BTreeMap<ShapeClass, &Task>,
-        known: BTreeMap<ShapeClass, Found>,
-    ) -> Result<(BTreeMap<ShapeClass, Found>, BTreeMap<ShapeClass, Found>), DeviceError> {
+        known: Findings,
+    ) -> Result<(Findings, Findings), DeviceError> {
         let mut found = known;
         let mut new = BTreeMap::new();
         loop {
