@@ -32,5 +32,5 @@ pub use recovery::{OnNan, Recovery, Remedy, Start, Survived, start_through_losse
 pub use room::check_room;
 pub use settings::{Settings, check_stages};
 pub use source::Data;
-pub use trainer::{Trainer, open, threads_each};
+pub use trainer::{Trainer, open, threads_each, watched};
 pub use words::Words;

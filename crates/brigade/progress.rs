@@ -31,13 +31,15 @@ impl Display {
             Progress::Step { step, loss, images_per_second } => self.step(*step, *loss, *images_per_second),
             Progress::Epoch { epoch, train, test, seconds } => {
                 let rate = train.samples as f64 / seconds.max(1e-9);
+                let trained = if train.samples > 0 {
+                    format!("train loss {:.4}", train.loss())
+                } else {
+                    "its steps were left behind".to_owned()
+                };
                 let tested = test.map_or(String::new(), |test| {
                     format!(", test loss {:.4}, test accuracy {:.2} %", test.loss(), 100.0 * test.accuracy())
                 });
-                self.line(&format!(
-                    "epoch {epoch}: train loss {:.4}{tested}, {seconds:.1} s, {rate:.0} images/s",
-                    train.loss()
-                ));
+                self.line(&format!("epoch {epoch}: {trained}{tested}, {seconds:.1} s, {rate:.0} images/s"));
             }
             Progress::Snapshot { .. } => {}
             Progress::Checkpoint { path } => self.line(&format!("checkpoint {}", path.display())),

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use brigade_pipeline::{
-    NamedTensor, Pipeline, PipelineError, Position, Progress, RunReport, Source, TrainError, TrainOptions, train,
+    NamedTensor, Pipeline, PipelineError, Position, Progress, RunReport, Source, TrainError, TrainOptions, end_part,
+    train,
 };
 
 use crate::failure::Failure;
@@ -103,8 +104,8 @@ pub fn train_through_faults(
     let Start { pipeline, tensors, position } = start;
     let options = options.clone();
     let snapshot = Snapshot { report: RunReport::from(position), tensors: Arc::new(tensors), losses: 0, bad_steps: 0 };
-    let mut run = Run { trainer: trainer.clone(), pipeline, options, on_nan, snapshot };
-    while !run.is_over() {
+    let mut run = Run { trainer: trainer.clone(), pipeline, options, on_nan, snapshot, ends_part: false };
+    while run.ends_part || !run.is_over() {
         if let Err(error) = run.go_on(source, observe) {
             let recovery;
             (run, recovery) = run.recover(error, source.training_samples())?;
@@ -132,6 +133,9 @@ struct Run {
     options: TrainOptions,
     on_nan: OnNan,
     snapshot: Snapshot,
+    /// Whether an epoch, or the run, has come to its end with a step that was left behind: it is not evaluated yet, nor
+    /// saved.
+    ends_part: bool,
 }
 
 impl Run {
@@ -148,16 +152,20 @@ impl Run {
     ) -> Result<(), TrainError> {
         let start = self.snapshot.report.position;
         let before = self.snapshot.report.clone();
-        let snapshot = &mut self.snapshot;
+        let (snapshot, ends_part) = (&mut self.snapshot, self.ends_part);
+        // Nothing has been trained up to a snapshot at the end of such a part: the count goes on.
+        let bad_steps = if ends_part { snapshot.bad_steps } else { 0 };
         let mut watch = |progress: &Progress| {
             if let Progress::Snapshot { report, tensors } = progress {
                 let mut so_far = before.clone();
                 so_far.absorb((**report).clone());
-                *snapshot = Snapshot { report: so_far, tensors: Arc::clone(tensors), losses: 0, bad_steps: 0 };
+                *snapshot = Snapshot { report: so_far, tensors: Arc::clone(tensors), losses: 0, bad_steps };
             }
             observe(progress)
         };
-        let part = train(&mut self.pipeline, source, &self.options, start, &mut watch)?;
+        let go_on = if ends_part { end_part } else { train };
+        let part = go_on(&mut self.pipeline, source, &self.options, start, &mut watch)?;
+        self.ends_part = false;
         self.snapshot.report = before;
         self.snapshot.report.absorb(part);
         Ok(())
@@ -176,7 +184,7 @@ impl Run {
 
     fn after_loss(self, loss: &Loss) -> Result<(Self, Recovery), Failure> {
         let started = Instant::now();
-        let Self { trainer, pipeline, options, on_nan, mut snapshot } = self;
+        let Self { trainer, pipeline, options, on_nan, mut snapshot, ends_part } = self;
         // What the stages hold on the other devices must be free before they are built again.
         drop(pipeline);
         let step = snapshot.report.position.step;
@@ -193,7 +201,7 @@ impl Run {
         };
         let (stage, reason, elapsed) = (loss.stage, loss.error.to_string(), started.elapsed());
         let recovery = Recovery { stage, reason, step, elapsed, remedy };
-        Ok((Self { trainer, pipeline, options, on_nan, snapshot }, recovery))
+        Ok((Self { trainer, pipeline, options, on_nan, snapshot, ends_part }, recovery))
     }
 
     fn leave_out(
@@ -204,7 +212,7 @@ impl Run {
         samples: usize,
     ) -> Result<(Self, Recovery), Failure> {
         let started = Instant::now();
-        let Self { trainer, pipeline, mut options, on_nan, mut snapshot } = self;
+        let Self { trainer, pipeline, mut options, on_nan, mut snapshot, mut ends_part } = self;
         snapshot.bad_steps += 1;
         if on_nan == OnNan::Stop || snapshot.bad_steps > BAD_STEPS {
             return Err(error.into());
@@ -212,7 +220,10 @@ impl Run {
         drop(pipeline);
         let position = &mut snapshot.report.position;
         match on_nan {
-            OnNan::RollBack => *position = on_nan::after(bad_step, *position, samples, options.batch),
+            OnNan::RollBack => {
+                *position = on_nan::after(bad_step, *position, samples, options.batch);
+                ends_part = position.batch == 0 || options.steps.is_some_and(|steps| position.step >= steps);
+            }
             OnNan::Skip | OnNan::Stop => options.left_out = with(&options.left_out, bad_step),
         }
         let (step, reason) = (position.step, error.to_string());
@@ -220,7 +231,7 @@ impl Run {
         let pipeline = restored(&trainer, &snapshot.tensors)?;
         let remedy = Remedy::LeftOut { bad_step, policy: on_nan };
         let recovery = Recovery { stage, reason, step, elapsed: started.elapsed(), remedy };
-        Ok((Self { trainer, pipeline, options, on_nan, snapshot }, recovery))
+        Ok((Self { trainer, pipeline, options, on_nan, snapshot, ends_part }, recovery))
     }
 }
 

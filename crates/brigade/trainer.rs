@@ -1,18 +1,19 @@
 //! From a model, a placement and data to a running pipeline.
 
+mod measure;
+mod open;
+
 use std::ops::Range;
 
-use brigade_devices::{DeviceInfo, Executor, OpenOptions, Selection, StandIn, Task, Tuner, Tuning, TuningReport};
-use brigade_kernels::{Limits, Precision};
+use brigade_devices::{DeviceInfo, Executor, OpenOptions, Tuning, TuningMemory, TuningReport};
+use brigade_kernels::Precision;
 use brigade_pipeline::model::Sequential;
 use brigade_pipeline::schedule::{Kind, Schedule};
 use brigade_pipeline::staleness::StalenessOptions;
-use brigade_pipeline::{
-    DataParallel, DataParallelOptions, LayerTimes, Optimiser, Pipeline, PipelineOptions, Placement,
-};
+use brigade_pipeline::{DataParallel, DataParallelOptions, Optimiser, Pipeline, PipelineOptions, Placement};
 
 use crate::failure::Failure;
-use crate::self_tests;
+pub use open::watched;
 
 /// Gathers what a pipeline needs, and starts it.
 ///
@@ -32,8 +33,9 @@ pub struct Trainer {
     threads: Option<usize>,
     memory_budget: Option<u64>,
     tune: Tuning,
+    /// What tuning has found for this run, shared by the trainers that are made of this one.
+    tuned: TuningMemory,
     precision: Precision,
-    self_test: bool,
     profile: bool,
 }
 
@@ -59,8 +61,8 @@ impl Trainer {
             threads: None,
             memory_budget: None,
             tune,
+            tuned: TuningMemory::default(),
             precision,
-            self_test: true,
             profile: false,
         }
     }
@@ -160,65 +162,17 @@ impl Trainer {
         self.placement.stages.iter().map(|(name, _)| name.as_str())
     }
 
-    /// The same run over other devices, a stage on each, cut anew.
+    /// The same run without a device, a stage on each that is left, cut anew. Where links have slack of their own, that of
+    /// the links to the device goes.
     ///
     /// # Errors
-    /// Where there are more devices than layers, or none.
-    pub fn over(&self, devices: &[impl AsRef<str>]) -> Result<Self, Failure> {
-        Ok(Self { placement: self.placement.over(&self.model, devices)?, ..self.clone() })
-    }
-
-    /// The same run cut anew by what the layers take on its devices, such that the slowest stage takes as little time as
-    /// possible. Where the run never flushes, the cuts decide what is stale, and so its bits.
-    ///
-    /// # Errors
-    /// Where a device is not there, or has no room for a layer.
-    pub fn measured(&self) -> Result<Self, Failure> {
-        let devices: Vec<_> = self.devices().collect();
-        let placement = Placement::by_times(&self.model, &devices, self.layer_times()?)?;
-        Ok(Self { placement, ..self.clone() })
-    }
-
-    /// Nanoseconds that each layer's forward, backward and update take on each device of the placement: of one
-    /// microbatch, with the kernels that a run would use. Adapters of one kind are measured once, and a device holds one
-    /// layer at a time.
-    fn layer_times(&self) -> Result<LayerTimes, Failure> {
-        let devices = resolve(&self.placement)?;
-        let threads = self.threads.unwrap_or_else(|| threads_each(&devices));
-        let layers: Vec<_> = (0..self.model.layers.len()).map(|layer| layer..layer + 1).collect();
-        let PipelineOptions { batch, microbatches, .. } = self.options;
-        let microbatch = PipelineOptions {
-            schedule: Kind::LayerBlockWise,
-            batch: batch.div_ceil(microbatches.max(1)),
-            microbatches: 1,
-            staleness: StalenessOptions::default(),
-            ..self.options
-        };
-        let tasks = Pipeline::tasks(&self.model, &layers, &microbatch)?;
-        let (selections, _) = self.tuned(&devices, &vec![tasks.concat(); devices.len()], threads)?;
-        let mut measured: Vec<(&DeviceInfo, Vec<u64>)> = Vec::new();
-        for (device, selection) in devices.iter().zip(&selections) {
-            let known = measured.iter().find(|(other, _)| other.is_like(device)).map(|(_, times)| times.clone());
-            let times = known.map_or_else(|| self.times_on(device, selection, &tasks, threads), Ok)?;
-            measured.push((device, times));
-        }
-        Ok(measured.into_iter().map(|(device, times)| (device.name.clone(), times)).collect())
-    }
-
-    fn times_on(
-        &self,
-        device: &DeviceInfo,
-        selection: &Selection,
-        tasks: &[Vec<Task>],
-        threads: usize,
-    ) -> Result<Vec<u64>, Failure> {
-        let mut executor = self.open(device, threads)?;
-        executor.selection_mut().adopt(selection);
-        let time = |tasks: &Vec<Task>| {
-            let time = brigade_devices::time_of(executor.as_mut(), tasks)?;
-            Ok(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-        };
-        tasks.iter().map(time).collect()
+    /// Where no device is left.
+    pub fn without(&self, device: &str) -> Result<Self, Failure> {
+        let left = self.devices().enumerate().filter(|(_, name)| *name != device);
+        let (kept, names): (Vec<_>, Vec<_>) = left.unzip();
+        let schedule = self.options.schedule.between(&kept);
+        let options = PipelineOptions { schedule, ..self.options };
+        Ok(Self { placement: self.placement.over(&self.model, &names)?, options, ..self.clone() })
     }
 
     /// Opens the devices, holds the kernels of the model against the reference on each, and starts the stages.
@@ -279,72 +233,6 @@ impl Trainer {
 
     fn ranges(&self) -> Vec<Range<usize>> {
         self.placement.stages.iter().map(|(_, range)| range.clone()).collect()
-    }
-
-    /// For each range of layers an opened device, its kernels chosen and held against the reference. Where one stage is to
-    /// be `alone`, the others have stand-ins.
-    fn executors(
-        &self,
-        ranges: &[Range<usize>],
-        options: &PipelineOptions,
-        alone: Option<usize>,
-    ) -> Result<(Vec<Box<dyn Executor>>, TuningReport), Failure> {
-        let devices = resolve(&self.placement)?;
-        let threads = self.threads.unwrap_or_else(|| threads_each(&devices));
-        let tasks = Pipeline::tasks(&self.model, ranges, options)?;
-        let (selections, report) = self.tuned(&devices, &tasks, threads)?;
-        let computes = |stage: usize| alone.is_none_or(|alone| alone == stage);
-        let open = |stage: usize| -> Result<Box<dyn Executor>, Failure> {
-            if !computes(stage) {
-                return Ok(Box::new(StandIn::new()));
-            }
-            let mut executor = self.open(&devices[stage], threads)?;
-            executor.selection_mut().adopt(&selections[stage]);
-            Ok(executor)
-        };
-        let mut executors = (0..devices.len()).map(open).collect::<Result<Vec<_>, _>>()?;
-        if self.self_test {
-            let stages = executors.iter_mut().zip(&tasks).enumerate().filter(|&(stage, _)| computes(stage));
-            self_tests::at_once(stages.map(|(_, stage)| stage))?;
-        }
-        Ok((executors, report))
-    }
-
-    /// A selection for each stage. Adapters of one kind are tuned as one, for all their stages together, so that where
-    /// a layer runs does not decide with which variant.
-    fn tuned(
-        &self,
-        devices: &[DeviceInfo],
-        tasks: &[Vec<Task>],
-        threads: usize,
-    ) -> Result<(Vec<Selection>, TuningReport), Failure> {
-        let tuner = Tuner::new(self.tune);
-        let mut selections = vec![Selection::default(); devices.len()];
-        let mut report = TuningReport::default();
-        for (first, device) in devices.iter().enumerate() {
-            if devices[..first].iter().any(|earlier| earlier.is_like(device)) {
-                continue;
-            }
-            let alike: Vec<usize> = (first..devices.len()).filter(|&stage| devices[stage].is_like(device)).collect();
-            let theirs: Vec<Task> = alike.iter().flat_map(|&stage| tasks[stage].clone()).collect();
-            let mut open = || brigade_devices::open(device, &self.open_options(threads));
-            let limits = Limits { precision: self.precision, ..device.limits.clone() };
-            let device = DeviceInfo { limits, ..device.clone() };
-            let (selection, found) = tuner.tune(&device, &theirs, &mut open)?;
-            alike.iter().for_each(|&stage| selections[stage] = selection.clone());
-            report.absorb(found);
-        }
-        Ok((selections, report))
-    }
-
-    fn open_options(&self, threads: usize) -> OpenOptions {
-        OpenOptions { threads: Some(threads), precision: self.precision, ..OpenOptions::default() }
-    }
-
-    fn open(&self, device: &DeviceInfo, threads: usize) -> Result<Box<dyn Executor>, Failure> {
-        let options =
-            OpenOptions { profile: self.profile, budget_bytes: self.memory_budget, ..self.open_options(threads) };
-        Ok(brigade_devices::open(device, &options)?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Messages that are lost, doubled, out of order or stale, and stages that hang or take their time.
+//! Messages that are lost, doubled, out of order or stale, and stages that take their time.
 
 use crate::common::command::Place;
 use crate::support::newest_verifies;
@@ -50,35 +50,6 @@ fn row_38_labels_of_another_batch() {
     for kind in ["stale", "swap", "double"] {
         ends("link.labels", 1, kind, 70, &["stage 2", "wanted microbatch", "found microbatch"]);
     }
-}
-
-#[track_caller]
-fn hangs(devices: &str) {
-    let place = Place::new();
-    let run = format!("{RUN} --devices {devices}");
-    let wanted = place.undisturbed(&run);
-    let call = place.calls(&run)["device1.submit"] - 6;
-    let outcome = place.train_with(&format!("device1.submit@{call}:hang"), &format!("{run} --checkpoint-dir @saved"));
-    let outcome = outcome.refused(9, &["stage 1 hangs at ", "nothing has happened for", "--resume", "stage 0:"]);
-    let place_in_row = outcome.error.lines().rfind(|line| line.starts_with("stage 1:")).unwrap();
-    assert!(place_in_row.contains('[') && place_in_row.contains("computes"), "{place_in_row}");
-    newest_verifies(&place.path("saved"));
-    place.resumes_to(&wanted, "saved", &run);
-}
-
-#[test]
-fn row_34_a_stage_hangs_on_reference() {
-    hangs("reference,reference");
-}
-
-#[test]
-fn row_34_a_stage_hangs_on_llvmpipe() {
-    hangs("llvmpipe,llvmpipe");
-}
-
-#[test]
-fn row_34_a_stage_hangs_on_swiftshader() {
-    hangs("swiftshader,swiftshader");
 }
 
 /// Each submission of the second stage takes 50 ms more; it took about one.

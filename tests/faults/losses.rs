@@ -92,6 +92,28 @@ fn the_others_take_the_layers(devices: [&str; 2]) {
     }
 }
 
+/// A schedule that says of each link whether it has slack goes on without the links of the stage that is lost.
+#[test]
+fn row_33_slack_goes_with_its_link_on_reference() {
+    let place = Place::new();
+    let run = format!("{RUN} --schedule mixed=1,0 --devices reference,llvmpipe,reference");
+    let call = place.calls(&run)["device1.submit"] - 1;
+    place.train_with(&format!("device1.submit@{call}:gone"), &format!("{run} --events @events")).done();
+    let events = place.events("events");
+    assert!(events.iter().any(|event| event["event"] == "recovery" && event["moved"] == true), "{events:?}");
+    let end = events.last().unwrap();
+    assert_eq!((end["steps"].as_u64(), end["schedule"].as_str()), (Some(12), Some("mixed=1")));
+}
+
+/// Where the model is cut by measured times, devices are opened before the start.
+#[test]
+fn row_32_a_device_lost_while_layers_are_timed_on_reference() {
+    let place = Place::new();
+    let run = "--steps 2 --tune off --devices reference --stages 2 --balance measured";
+    let done = place.train_with("device0.submit@2:lost", run).done();
+    assert!(done.error.contains("starting again"), "{done:?}");
+}
+
 #[test]
 fn row_33_the_others_take_the_layers_on_adapters() {
     the_others_take_the_layers(["llvmpipe", "swiftshader"]);

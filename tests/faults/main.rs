@@ -8,6 +8,7 @@ mod support;
 
 mod checkpoints;
 mod devices;
+mod hangs;
 mod links;
 mod long_run;
 mod losses;

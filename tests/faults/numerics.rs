@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use brigade::{LearningRate, Schedule};
 use brigade_pipeline::{Samples, Stretch};
+use serde_json::Value;
 
 use crate::common::command::Place;
 use crate::common::{assert_same_bits, feed, pipeline, samples, small_model};
@@ -52,10 +53,13 @@ fn row_40_the_run_stops_on_swiftshader() {
 }
 
 /// What a run with a NaN in its last step leaves, and its recovery.
-fn recovered(device: &str, stages: usize, policy: &str) -> (Vec<u8>, serde_json::Value) {
-    let place = Place::new();
+fn recovered(device: &str, stages: usize, policy: &str) -> (Vec<u8>, Value) {
+    recovered_in(&Place::new(), device, stages, policy)
+}
+
+fn recovered_in(place: &Place, device: &str, stages: usize, policy: &str) -> (Vec<u8>, Value) {
     let run = format!("{RUN} --devices {device} --stages {stages}");
-    let fault = nan_sent_by(&place, stages - 1, &run);
+    let fault = nan_sent_by(place, stages - 1, &run);
     let words = format!("{run} --on-nan {policy} --checkpoint-dir @saved --save @weights --events @events");
     place.train_with(&fault, &words).done();
     newest_verifies(&place.path("saved"));
@@ -98,8 +102,16 @@ fn row_40_a_step_is_skipped_on_swiftshader() {
 
 #[test]
 fn row_40_roll_back_goes_on_behind_the_step() {
-    let (weights, recovery) = recovered("reference", 2, "roll-back");
+    let place = Place::new();
+    let (weights, recovery) = recovered_in(&place, "reference", 2, "roll-back");
     assert_eq!((&recovery["bad_step"], &recovery["step"]), (&11.into(), &12.into()));
+    // The run has come to its end with that step all the same: it is evaluated there, and saved.
+    let events = place.events("events");
+    let epochs: Vec<_> = events.iter().filter(|event| event["event"] == "epoch").collect();
+    assert_eq!((epochs.len(), &epochs[3]["epoch"], &epochs[3]["train_loss"]), (4, &4.into(), &Value::Null));
+    assert_eq!(epochs[3]["test_loss"], epochs[2]["test_loss"]);
+    assert_eq!(events.last().unwrap()["test_accuracy"], epochs[3]["test_accuracy"]);
+    newest_verifies(&place.path("saved/step-00000012"));
     let place = Place::new();
     let snapshot =
         place.undisturbed(&format!("{RUN} --devices reference --stages 2 --epochs 3").replace("--epochs 4", ""));

@@ -1,8 +1,9 @@
 //! `brigade check`: every kernel against the reference, and against recorded cases, on the named devices.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use brigade::{Failure, Status, choose, open};
+use brigade::{Failure, Status, choose, open, watched};
 use brigade_devices::{DeviceError, Executor, self_test};
 use brigade_kernels::Entry;
 use brigade_kernels::ops::OPERATIONS;
@@ -80,15 +81,17 @@ fn is_final(error: &DeviceError) -> bool {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let cases = args.cases.as_deref().map(recorded::read_folder).transpose()?.unwrap_or_default();
+    let cases = Arc::new(args.cases.as_deref().map(recorded::read_folder).transpose()?.unwrap_or_default());
     let mut report = Report::default();
     for device in choose(&args.devices, None, args.software)? {
         let threads = args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let mut executor = open(&device, threads)?;
-        report.test_itself(executor.as_mut(), args.json)?;
-        for case in &cases {
-            report.hold(executor.as_mut(), case, args.json)?;
-        }
+        let (cases, quiet) = (Arc::clone(&cases), args.json);
+        report = watched(&device, "the check", move || {
+            report.test_itself(executor.as_mut(), quiet)?;
+            cases.iter().try_for_each(|case| report.hold(executor.as_mut(), case, quiet))?;
+            Ok(report)
+        })?;
     }
     if args.json {
         output::json(&report)?;

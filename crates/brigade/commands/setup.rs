@@ -2,7 +2,7 @@
 
 use brigade::{
     Balance, DeviceInfo, Failure, Placement, Settings, Trainer, check_budget, check_shared, check_stages,
-    choose_interleaved,
+    choose_interleaved, start_through_losses,
 };
 use brigade_devices::CountingExecutor;
 use brigade_pipeline::plan::RunLength;
@@ -55,7 +55,8 @@ fn place(settings: &Settings, names: &[&str]) -> Result<(Placement, Schedule), F
 
 /// The same stages, cut anew by what the layers take on their devices.
 fn measured(settings: &Settings, placement: Placement) -> Result<Placement, Failure> {
-    let placement = trainer(settings, placement).measured()?.placement().clone();
+    let trainer = trainer(settings, placement);
+    let placement = start_through_losses(|| trainer.measured())?.placement().clone();
     let cuts: Vec<_> = placement.cuts(&settings.model).collect();
     if !cuts.is_empty() {
         output::tell(format_args!("cut by measured times; --cuts {} does so again", cuts.join(",")));

@@ -80,7 +80,7 @@ pub(super) fn without(trainer: &Trainer, loss: &Loss, tensors: &[NamedTensor]) -
     if names.is_empty() {
         return Err(gone("there is no other device to take its layers".into()));
     }
-    let trainer = trainer.over(&names)?;
+    let trainer = trainer.without(&loss.device)?;
     let pipeline = restored(&trainer, tensors)
         .map_err(|error| gone(format!("{} cannot take its layers: {error}", names.join(", "))))?;
     Ok((trainer, pipeline))

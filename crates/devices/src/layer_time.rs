@@ -8,10 +8,11 @@ use brigade_kernels::{Case, Random, Scalars, Tensor};
 use crate::program::{Command, Program, Run, Slice};
 use crate::trial::elements;
 use crate::verify::random_words;
+use crate::watch::{begins, longest_computing};
 use crate::{DeviceError, Executor, ProgramId, Purpose, Task};
 
 /// How often tasks are timed, after a first time in which the driver may be compiling.
-const TIMES: usize = 3;
+const TIMES: u64 = 3;
 
 /// How long one submission may take.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -76,6 +77,9 @@ fn time_filled(
         })
     };
     let label = tasks.first().map_or_else(String::new, |task| format!("time of {}", task.operation.name()));
+    let flops = |task: &Task| task.operation.work(task.pass, task.problem).unwrap_or_default().flops;
+    let flops = tasks.iter().map(flops).sum::<u64>().saturating_mul(1 + TIMES);
+    begins(longest_computing(executor.info().kind, flops), || format!("the {label}"));
     let program = Program { label, commands: tasks.iter().map(command).collect(), ..Program::default() };
     let program = executor.prepare(&program, 1)?;
     let timed = least(executor, program);

@@ -25,6 +25,7 @@ mod stand_in;
 mod trial;
 mod tune;
 mod verify;
+mod watch;
 
 pub use adapters::{find, list, unnamed};
 pub use count::CountingExecutor;
@@ -42,5 +43,6 @@ pub use self_test::{SelfTest, self_test, self_test_for};
 pub use staging::{Download, Upload};
 pub use stand_in::StandIn;
 pub use trial::{Outcome, Words, run_case};
-pub use tune::{Opener, Task, Tuner, Tuning, TuningReport, WrongVariant};
+pub use tune::{Opener, Task, Tuner, Tuning, TuningMemory, TuningReport, WrongVariant};
 pub use verify::{Report, verify, verify_some};
+pub use watch::{LOOK, Silence, Watched, longest_computing, longest_transfer};

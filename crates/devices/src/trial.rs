@@ -6,6 +6,7 @@ use std::time::Duration;
 use brigade_kernels::{Access, Case, Operation, Pass, Tensor, Use, Variant};
 
 use crate::program::{BufferId, Command, Program, Run, Slice};
+use crate::watch::{begins, longest_computing};
 use crate::{DeviceError, Executor, Kind, Purpose};
 
 /// Elements of tensors as they lie in buffers: bits of `f32`, or `u32`.
@@ -14,8 +15,8 @@ pub type Words = BTreeMap<Tensor, Vec<u32>>;
 /// A quiet NaN. Outputs start from it, and it stands before and after each.
 const POISON: u32 = 0x7FC0_1234;
 
-/// How long a single pass of a small case may take.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the device may take for a single pass of a small case.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What one variant of one pass gave.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +96,8 @@ pub(crate) fn run_pass(
     given: &Words,
 ) -> Result<Words, DeviceError> {
     let name = case.operation.name();
+    let work = case.operation.work(pass, case.problem).unwrap_or_default();
+    begins(longest_computing(executor.info().kind, work.flops), || format!("kernel {name}/{pass} {variant}"));
     let mut buffers = Vec::new();
     let before = executor.selection_mut().prefer(name, pass, Some(variant));
     let result = run_once(executor, case, pass, given, &mut buffers);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use brigade_devices::{
-    DeviceError, DeviceInfo, Selection, ShapeClass, Task, Tuner, Tuning, TuningReport, self_test_for,
+    DeviceError, DeviceInfo, Selection, ShapeClass, Task, Tuner, Tuning, TuningMemory, TuningReport, self_test_for,
 };
 use brigade_kernels::ops::{OPERATIONS, find};
 use brigade_kernels::{Pass, Problem, Shape, Variant};
@@ -198,6 +198,42 @@ fn device_tuning_chooses_among_the_layers_variants_and_remembers() {
         println!("{name}: self-test of what is used: {} outputs in {:?}", test.reports.len(), test.elapsed);
         assert!(test.excluded.is_empty());
     }
+}
+
+/// A run that starts again in its process goes on with the same kernels, though nothing can be kept on disk, or another
+/// run has found something else meanwhile.
+#[test]
+fn device_tuning_is_remembered_without_a_folder() {
+    let info = adapter("llvmpipe");
+    let memory = TuningMemory::default();
+    let again = |folder: Option<&Path>, tasks: &[Task]| {
+        let opened = Cell::new(0);
+        let tuner = Tuner::new(Tuning::Quick).folder(folder.map(Path::to_owned)).remembering(&memory);
+        let (selection, _) = tuner
+            .tune(&info, tasks, &mut || {
+                opened.set(opened.get() + 1);
+                Ok(plain(&info.name))
+            })
+            .unwrap();
+        (selection, opened.get())
+    };
+    let (first, opened) = again(None, &layers());
+    assert_eq!((opened, first.chosen().count()), (1, 6));
+    assert_eq!(again(None, &layers()), (first.clone(), 0));
+    // Fewer layers, as after the loss of a device, are a part of it.
+    let (fewer, opened) = again(None, &layers()[..3]);
+    assert!(opened == 0 && fewer.chosen().all(|chosen| first.chosen().any(|first| first == chosen)));
+    let folder = tempfile::tempdir().unwrap();
+    tune(&info, Tuning::Full, Some(folder.path()), &layers()).unwrap();
+    let path = file(folder.path());
+    let mut other: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for found in other["found"].as_array_mut().unwrap() {
+        found["choice"] = "naive".into();
+    }
+    std::fs::write(&path, other.to_string()).unwrap();
+    let (theirs, _, opened) = tune(&info, Tuning::Quick, Some(folder.path()), &layers()).unwrap();
+    assert!(opened == 0 && theirs != first);
+    assert_eq!(again(Some(folder.path()), &layers()), (first, 0));
 }
 
 #[test]

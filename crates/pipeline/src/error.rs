@@ -4,6 +4,7 @@ use brigade_devices::DeviceError;
 use brigade_kernels::ShapeError;
 use thiserror::Error;
 
+use crate::Doing;
 use crate::schedule::Action;
 use crate::staleness::StalenessError;
 
@@ -69,14 +70,14 @@ pub enum PipelineError {
     },
     /// Nothing has happened at any stage for much longer than anything took before.
     #[error(
-        "stage {stage} hangs at {action}: nothing has happened for {:.0} s; look for the driver's reset in the system's \
+        "stage {stage} hangs at {doing}: nothing has happened for {:.0} s; look for the driver's reset in the system's \
          log, and go on with --resume{grid}", waited.as_secs_f64()
     )]
     Hang {
         /// Which stage is computing for the longest time, or waits where nobody computes.
         stage: usize,
         /// What it has come to.
-        action: Action,
+        doing: Doing,
         /// Since anything happened.
         waited: std::time::Duration,
         /// The place of every stage in the schedule.

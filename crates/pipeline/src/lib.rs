@@ -35,5 +35,7 @@ pub use placement::{LayerTimes, Placement, PlacementError};
 pub use report::{Record, StageReport, Tally, transfers};
 pub use tensors::{Carried, NamedTensor};
 pub use train::{
-    BoxError, Checkpoints, LearningRate, Position, Progress, RunReport, Source, TrainError, TrainOptions, train,
+    BoxError, Checkpoints, LearningRate, Position, Progress, RunReport, Source, TrainError, TrainOptions, end_part,
+    train,
 };
+pub use watchdog::Doing;

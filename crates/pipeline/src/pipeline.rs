@@ -12,6 +12,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Instant;
 
 use brigade_devices::{DeviceError, DeviceInfo, Executor, Task};
 
@@ -22,7 +23,7 @@ use crate::model::Sequential;
 use crate::report::StageReport;
 use crate::schedule::Schedule;
 use crate::stage::worker::{Event, Order, Segment, Turns, Worker};
-use crate::watchdog::{LOOK, Watchdog};
+use crate::watchdog::{Doing, LOOK, Patience, Watchdog};
 use crate::{NamedTensor, PipelineError};
 use build::build_stages;
 pub(crate) use build::{loss, operation, stage_options};
@@ -72,10 +73,12 @@ impl Pipeline {
         let fed = FEED_STEPS * microbatches;
         // Labels wait until the last stage's backward; by then the first stage has run at most `warmup` forwards.
         let (feed, ends) = join(&capacities, fed, fed + schedule.warmup(0, microbatches) + 1);
-        let devices = stages.iter().map(|(_, executor)| executor.info().clone()).collect();
-        let ranges = stages.iter().map(|(range, _)| range.clone()).collect();
+        let devices: Vec<_> = stages.iter().map(|(_, executor)| executor.info().clone()).collect();
+        let ranges: Vec<_> = stages.iter().map(|(range, _)| range.clone()).collect();
+        let placed: Vec<_> = ranges.iter().cloned().zip(devices.iter().cloned()).collect();
+        let patience = Patience::of(model, &placed, options.batch.div_ceil(microbatches))?;
         let (tell, events) = channel();
-        let built = build_stages(model, stages, &schedule, &options)?;
+        let built = build_stages(model, stages, &schedule, &options, patience)?;
         let turns: Vec<_> = (0..schedule.devices()).map(|_| Turns::new()).collect();
         let workers = built
             .into_iter()
@@ -87,7 +90,7 @@ impl Pipeline {
             })
             .collect::<Result<_, _>>()?;
         let sample = (model.input.elements()?, model.classes());
-        let watchdog = RefCell::new(Watchdog::new(schedule.stages));
+        let watchdog = RefCell::new(Watchdog::new(schedule.stages, patience, Instant::now()));
         Ok(Self {
             schedule,
             options,
@@ -158,7 +161,7 @@ impl Pipeline {
         let stop = AtomicBool::new(false);
         let feeder = self.feeder(&stop, &sizes, true);
         let outcome = feeder.beside(batches, stretch.first_sample, || {
-            self.collect(&walked, &mut |metrics| {
+            self.collect(&walked, Doing::Start, &mut |metrics| {
                 if let Some((step, metrics)) = steps_done.add(metrics) {
                     let step = stretch.first_step + step;
                     if !stretch.left_out.contains(&step) {
@@ -189,7 +192,7 @@ impl Pipeline {
         let stop = AtomicBool::new(false);
         let feeder = self.feeder(&stop, &sizes, false);
         let outcome = feeder.beside(batches, 0, || {
-            self.collect(&self.nothing(), &mut |metrics| {
+            self.collect(&self.nothing(), Doing::Start, &mut |metrics| {
                 total.add(metrics);
                 Ok(())
             })
@@ -211,13 +214,17 @@ impl Pipeline {
 
     /// The parameters that each stage has read.
     fn gather(&self) -> Result<Vec<Vec<NamedTensor>>, PipelineError> {
+        self.watchdog.borrow_mut().start(Doing::Read, Instant::now());
         let mut by_stage: Vec<Vec<NamedTensor>> = vec![Vec::new(); self.workers.len()];
-        for _ in 0..self.workers.len() {
-            match self.events.recv() {
-                Ok(Event::Parameters { stage, parameters }) => by_stage[stage] = parameters,
-                Ok(Event::Failed { error }) => return Err(self.root_cause(error)),
-                Ok(_) => {}
-                Err(_) => return Err(PipelineError::Ended),
+        let mut read = 0;
+        while read < self.workers.len() {
+            match self.next_event(&self.nothing())? {
+                Event::Parameters { stage, parameters } => {
+                    by_stage[stage] = parameters;
+                    read += 1;
+                }
+                Event::Failed { error } => return Err(self.root_cause(error)),
+                Event::Metrics { .. } | Event::At { .. } | Event::Done(_) => {}
             }
         }
         Ok(by_stage)
@@ -247,7 +254,7 @@ impl Pipeline {
     /// Where a device is lost.
     pub fn set_parameters(&mut self, tensors: &[NamedTensor]) -> Result<(), PipelineError> {
         self.order(&Order::Write(tensors.to_vec()))?;
-        let outcome = self.collect(&self.nothing(), &mut |_| Ok(()));
+        let outcome = self.collect(&self.nothing(), Doing::Write, &mut |_| Ok(()));
         self.note(outcome).map(|_| ())
     }
 
@@ -270,23 +277,21 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Listens until every stage is done.
+    /// Listens until every stage is done with an order that begins with `doing`.
     fn collect(
         &self,
         walked: &Walked,
+        doing: Doing,
         on_metrics: &mut dyn FnMut(Metrics) -> Result<(), PipelineError>,
     ) -> Result<Vec<StageReport>, PipelineError> {
-        self.watchdog.borrow_mut().start();
+        self.watchdog.borrow_mut().start(doing, Instant::now());
         let mut reports: Vec<StageReport> = Vec::with_capacity(self.workers.len());
         while reports.len() < self.workers.len() {
-            match self.next_event(walked) {
-                Ok(Event::Metrics { samples, loss_sum, correct }) => {
-                    on_metrics(Metrics { samples, loss_sum, correct })?;
-                }
-                Ok(Event::Done(report)) => reports.push(*report),
-                Ok(Event::Parameters { .. } | Event::At { .. }) => {}
-                Ok(Event::Failed { error }) => return Err(self.root_cause(error)),
-                Err(error) => return Err(error),
+            match self.next_event(walked)? {
+                Event::Metrics { samples, loss_sum, correct } => on_metrics(Metrics { samples, loss_sum, correct })?,
+                Event::Done(report) => reports.push(*report),
+                Event::Parameters { .. } | Event::At { .. } => {}
+                Event::Failed { error } => return Err(self.root_cause(error)),
             }
         }
         reports.sort_by_key(|report| report.stage);
@@ -296,18 +301,22 @@ impl Pipeline {
     /// What a worker tells next; where nobody tells anything for too long, the pipeline hangs.
     fn next_event(&self, walked: &Walked) -> Result<Event, PipelineError> {
         loop {
-            let event = self.events.recv_timeout(LOOK);
-            let mut watchdog = self.watchdog.borrow_mut();
-            match &event {
-                Ok(Event::At { stage, action, waiting }) => watchdog.note(*stage, *action, *waiting),
-                Ok(_) => watchdog.hear(),
+            let event = match self.events.recv_timeout(LOOK) {
+                Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => {
-                    watchdog.check(&walked.schedule, &walked.steps)?;
+                    self.watchdog.borrow_mut().check(walked, Instant::now())?;
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(PipelineError::Ended),
+            };
+            let (mut watchdog, now) = (self.watchdog.borrow_mut(), Instant::now());
+            match &event {
+                Event::At { stage, action, waiting } => watchdog.note(*stage, *action, *waiting, now),
+                Event::Done(report) => watchdog.rest(report.stage, now),
+                Event::Parameters { stage, .. } => watchdog.rest(*stage, now),
+                Event::Metrics { .. } | Event::Failed { .. } => watchdog.hear(now),
             }
-            return event.map_err(|_| PipelineError::Ended);
+            return Ok(event);
         }
     }
 

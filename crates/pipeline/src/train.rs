@@ -1,5 +1,7 @@
 //! The training loop: epochs, evaluation, checkpoints.
 
+mod report;
+
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -11,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Batches;
 use crate::checkpoint::{CheckpointError, Manifest, Store, Writer};
 pub use crate::learning_rate::LearningRate;
-use crate::pipeline::{Metrics, Pipeline, Stretch, Walked, check_finite};
-use crate::report::StageReport;
+use crate::pipeline::{Metrics, Pipeline, Stretch, check_finite};
 use crate::{NamedTensor, PipelineError};
+pub use report::RunReport;
+use report::absorb;
 
 /// Where the samples come from.
 pub trait Source {
@@ -140,25 +143,6 @@ pub enum Progress {
     },
 }
 
-/// What a run gave.
-#[derive(Debug, Clone)]
-pub struct RunReport {
-    /// Where it ended.
-    pub position: Position,
-    /// Seconds of training, evaluation and checkpoints not counted.
-    pub seconds: f64,
-    /// Samples trained on in this run.
-    pub samples: usize,
-    /// The last evaluation.
-    pub test: Option<Metrics>,
-    /// What each stage counted in all training.
-    pub stages: Vec<StageReport>,
-    /// Whether the observer ended it early.
-    pub stopped: bool,
-    /// What the last stretch of training walked; the records of [`StageReport`] end with it.
-    pub walked: Option<Walked>,
-}
-
 /// A run that ended with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -186,43 +170,42 @@ pub fn train(
     start: Position,
     observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<RunReport, TrainError> {
+    part(pipeline, source, options, start, observe, Run::go_on)
+}
+
+type Observe<'a> = &'a mut dyn FnMut(&Progress) -> ControlFlow<()>;
+
+/// A part of a run, with the checkpoints that it saves.
+fn part<'a>(
+    pipeline: &'a mut Pipeline,
+    source: &'a dyn Source,
+    options: &'a TrainOptions,
+    start: Position,
+    observe: Observe<'_>,
+    go_on: impl FnOnce(&mut Run<'a>, Observe<'_>) -> Result<(), TrainError>,
+) -> Result<RunReport, TrainError> {
     let writer = options.checkpoints.as_ref().map(|checkpoints| Writer::new(checkpoints.store.clone()));
     let mut run = Run { pipeline, source, options, writer, report: RunReport::from(start) };
-    let trained = run.go_on(observe);
+    let trained = go_on(&mut run, &mut *observe);
     let written = run.writer.as_mut().map_or(Ok(None), Writer::finish);
     // What was to be saved comes first: the loss of a device may be survived, a disk that fails is not.
     run.tell_published(written?, observe);
     trained.map(|()| run.report)
 }
 
-impl From<Position> for RunReport {
-    fn from(position: Position) -> Self {
-        Self { position, seconds: 0.0, samples: 0, test: None, stages: Vec::new(), stopped: false, walked: None }
-    }
-}
-
-impl RunReport {
-    /// Adds what a later part of the same run gave.
-    pub fn absorb(&mut self, later: Self) {
-        self.position = later.position;
-        self.seconds += later.seconds;
-        self.samples += later.samples;
-        self.test = later.test;
-        self.stopped |= later.stopped;
-        self.walked = later.walked.or(self.walked.take());
-        absorb(&mut self.stages, later.stages);
-    }
-}
-
-/// Adds what stages counted later; over other stages than before, counting starts anew.
-fn absorb(total: &mut Vec<StageReport>, later: Vec<StageReport>) {
-    if total.len() != later.len() {
-        *total = later;
-        return;
-    }
-    for (total, stage) in total.iter_mut().zip(later) {
-        total.absorb(stage);
-    }
+/// Ends the epoch, or the run, that has come to its end at `position` without a step: evaluates, tells of it and saves, as
+/// [`train`] does at that place.
+///
+/// # Errors
+/// As [`train`].
+pub fn end_part(
+    pipeline: &mut Pipeline,
+    source: &dyn Source,
+    options: &TrainOptions,
+    position: Position,
+    observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<RunReport, TrainError> {
+    part(pipeline, source, options, position, observe, |run, observe| run.end(Metrics::default(), 0.0, observe))
 }
 
 struct Run<'a> {
@@ -234,7 +217,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn go_on(&mut self, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), TrainError> {
+    fn go_on(&mut self, observe: Observe<'_>) -> Result<(), TrainError> {
         while !self.is_over() {
             self.epoch(observe)?;
         }
@@ -247,7 +230,7 @@ impl Run<'_> {
     }
 
     /// Trains to the end of the epoch, or of the run, with the checkpoints on the way; then evaluates and saves.
-    fn epoch(&mut self, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), TrainError> {
+    fn epoch(&mut self, observe: Observe<'_>) -> Result<(), TrainError> {
         let started = Instant::now();
         let epoch = self.report.position.epoch;
         let mut train = self.stretch(started, observe)?;
@@ -255,7 +238,11 @@ impl Run<'_> {
             self.save(observe)?;
             train.add(self.stretch(started, observe)?);
         }
-        let seconds = started.elapsed().as_secs_f64();
+        self.end(train, started.elapsed().as_secs_f64(), observe)
+    }
+
+    /// The end of an epoch, or of the run: evaluates and saves.
+    fn end(&mut self, train: Metrics, seconds: f64, observe: Observe<'_>) -> Result<(), TrainError> {
         // What was measured before is not of these weights.
         self.report.test = None;
         if !self.report.stopped {
@@ -268,11 +255,7 @@ impl Run<'_> {
     }
 
     /// Trains to the next checkpoint, or to the end of the epoch or of the run.
-    fn stretch(
-        &mut self,
-        started: Instant,
-        observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-    ) -> Result<Metrics, TrainError> {
+    fn stretch(&mut self, started: Instant, observe: Observe<'_>) -> Result<Metrics, TrainError> {
         let Position { step, epoch, batch, samples } = self.report.position;
         let size = self.options.batch;
         let left_in_epoch = self.source.training_samples().saturating_sub(batch * size);
@@ -343,7 +326,7 @@ impl Run<'_> {
     }
 
     /// A snapshot on the host; where a checkpoint of it is wanted, that is begun.
-    fn save(&mut self, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<(), TrainError> {
+    fn save(&mut self, observe: Observe<'_>) -> Result<(), TrainError> {
         let tensors = Arc::new(self.pipeline.parameters()?);
         refuse_not_finite(&tensors)?;
         self.tell(
@@ -363,13 +346,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn tell_published(&mut self, path: Option<PathBuf>, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) {
+    fn tell_published(&mut self, path: Option<PathBuf>, observe: Observe<'_>) {
         if let Some(path) = path {
             self.tell(&Progress::Checkpoint { path }, observe);
         }
     }
 
-    fn tell(&mut self, progress: &Progress, observe: &mut dyn FnMut(&Progress) -> ControlFlow<()>) {
+    fn tell(&mut self, progress: &Progress, observe: Observe<'_>) {
         self.report.stopped |= observe(progress).is_break();
     }
 }

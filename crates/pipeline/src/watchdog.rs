@@ -1,18 +1,26 @@
 //! Finds a pipeline that does not go on: nothing happens at any stage for much longer than anything took before.
 
-use std::fmt::Write;
+mod place;
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, Instant};
 
+pub(crate) use brigade_devices::LOOK;
+use brigade_devices::{DeviceInfo, Silence, longest_computing, longest_transfer};
+use brigade_kernels::ShapeError;
+
 use crate::PipelineError;
-use crate::schedule::{Action, Schedule};
+use crate::model::Sequential;
+use crate::pipeline::Walked;
+use crate::placement::layer_costs;
+use crate::schedule::Action;
+pub use place::Doing;
+use place::{Place, grid};
 
 /// Until as many actions have begun at every stage, the times of this run are not known: programs are being compiled,
 /// and a whole backward of a large model can take tens of seconds on a software adapter.
 const MEASURED: usize = 8;
-/// Between two looks at the clock.
-pub(crate) const LOOK: Duration = Duration::from_millis(500);
-
-const FIRST_DEADLINE: Duration = Duration::from_secs(300);
 
 /// A deadline is never shorter: the machine may be busy with other things.
 const SHORTEST_DEADLINE: Duration = Duration::from_secs(10);
@@ -20,96 +28,121 @@ const SHORTEST_DEADLINE: Duration = Duration::from_secs(10);
 /// How many times the longest silence so far.
 const GENEROUS: u32 = 20;
 
-/// Actions of a row that are shown before and after the place.
-const SHOWN: usize = 4;
+/// As many times are allowed in any case, where the run is slower than it was taken to be.
+const SLOWER: u32 = 4;
 
-/// Where a stage is in its row.
+/// How long stages may be silent before anything is known of them.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    action: Option<Action>,
-    /// Whether it waits for its neighbour's message, and not for its device.
-    waiting: bool,
-    since: Instant,
-    begun: usize,
+pub(crate) struct Patience {
+    /// While they compute.
+    computing: Duration,
+    /// While parameters are read or written, each stage's without a word in between.
+    transfer: Duration,
+}
+
+impl Patience {
+    /// From what all stages have to do: those on one machine share its cores and its bus. A stage tells of whole actions
+    /// only, of `samples` samples each.
+    pub(crate) fn of(
+        model: &Sequential,
+        stages: &[(std::ops::Range<usize>, DeviceInfo)],
+        samples: usize,
+    ) -> Result<Self, ShapeError> {
+        let costs = layer_costs(model)?;
+        let of_stage = |(range, device): &(std::ops::Range<usize>, DeviceInfo)| {
+            let flops = costs[range.clone()].iter().sum::<u64>().saturating_mul(samples as u64);
+            longest_computing(device.kind, flops) - longest_computing(device.kind, 0)
+        };
+        let computing = stages.iter().map(of_stage).sum::<Duration>();
+        // Weights, momentum, and what corrections carry beside them.
+        let bytes = 16 * model.parameter_elements() as u64;
+        Ok(Self { computing: longest_transfer(0) + computing, transfer: longest_transfer(bytes) })
+    }
+
+    pub(crate) fn transfer(self) -> Duration {
+        self.transfer
+    }
 }
 
 /// What is known of all stages.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     places: Vec<Place>,
-    heard: Instant,
+    patience: Patience,
+    silence: Silence,
+    /// The longest silence between two actions.
     longest: Duration,
+    /// Whether the order at hand is one that copies parameters.
+    copies: bool,
 }
 
 impl Watchdog {
-    pub(crate) fn new(stages: usize) -> Self {
-        let now = Instant::now();
-        let place = Place { action: None, waiting: true, since: now, begun: 0 };
-        Self { places: vec![place; stages], heard: now, longest: Duration::ZERO }
+    pub(crate) fn new(stages: usize, patience: Patience, now: Instant) -> Self {
+        let places = vec![Place::new(now); stages];
+        Self { places, patience, silence: Silence::new(now), longest: Duration::ZERO, copies: false }
     }
 
-    /// An order begins: the time before it says nothing.
-    pub(crate) fn start(&mut self) {
-        self.heard = Instant::now();
-        for place in &mut self.places {
-            (place.action, place.waiting, place.since) = (None, true, self.heard);
-        }
+    /// Every stage is given an order, which begins with `doing`: the time before it says nothing.
+    pub(crate) fn start(&mut self, doing: Doing, now: Instant) {
+        self.silence = Silence::new(now);
+        self.copies = matches!(doing, Doing::Read | Doing::Write);
+        self.places.iter_mut().for_each(|place| place.come_to(doing, false, now));
     }
 
     /// Something has happened.
-    pub(crate) fn hear(&mut self) {
-        let now = Instant::now();
-        self.longest = self.longest.max(now - self.heard);
-        self.heard = now;
+    pub(crate) fn hear(&mut self, now: Instant) {
+        let silent = self.silence.end(now);
+        if !self.copies {
+            self.longest = self.longest.max(silent);
+        }
     }
 
     /// A stage has come to an action.
-    pub(crate) fn note(&mut self, stage: usize, action: Action, waiting: bool) {
-        self.hear();
+    pub(crate) fn note(&mut self, stage: usize, action: Action, waiting: bool, now: Instant) {
+        self.hear(now);
         if let Some(place) = self.places.get_mut(stage) {
-            *place = Place { action: Some(action), waiting, since: self.heard, begun: place.begun + 1 };
+            place.come_to(Doing::Action(action), waiting, now);
+            place.begun += 1;
+        }
+    }
+
+    /// A stage has carried out its order.
+    pub(crate) fn rest(&mut self, stage: usize, now: Instant) {
+        self.hear(now);
+        if let Some(place) = self.places.get_mut(stage) {
+            place.rest();
         }
     }
 
     fn deadline(&self) -> Duration {
-        if self.places.iter().any(|place| place.begun < MEASURED) {
-            return FIRST_DEADLINE;
+        let Patience { computing, transfer } = self.patience;
+        if self.copies {
+            return transfer;
         }
-        (self.longest * GENEROUS).max(SHORTEST_DEADLINE)
+        if self.places.iter().any(|place| place.begun < MEASURED) {
+            return computing;
+        }
+        // The first silences are of compiling as well: many times as long is longer than anything should take.
+        let most = computing.max(self.longest * SLOWER);
+        (self.longest * GENEROUS).min(most).max(SHORTEST_DEADLINE)
     }
 
     /// Fails where the silence has lasted too long. A first stage that waits for its input waits for the data, which
     /// may take the time it likes.
-    pub(crate) fn check(&self, schedule: &Schedule, steps: &[usize]) -> Result<(), PipelineError> {
-        let silence = self.heard.elapsed();
+    pub(crate) fn check(&mut self, walked: &Walked, now: Instant) -> Result<(), PipelineError> {
+        let silence = self.silence.look(now);
         if silence < self.deadline() {
             return Ok(());
         }
-        let computing = self.places.iter().enumerate().filter(|(_, place)| !place.waiting && place.action.is_some());
-        let hung = computing.min_by_key(|(_, place)| place.since);
-        let for_data =
-            |place: &Place| place.waiting && place.action.is_none_or(|action| action == Action::forward(action.index));
-        let waits = || self.places.iter().enumerate().find(|_| !self.places.first().is_some_and(for_data));
-        match hung.or_else(waits) {
-            Some((stage, Place { action: Some(action), .. })) => {
-                Err(PipelineError::Hang { stage, action: *action, waited: silence, grid: self.grid(schedule, steps) })
+        let at_work =
+            || self.places.iter().enumerate().filter_map(|(stage, place)| Some((stage, place, place.doing()?)));
+        let computing = at_work().filter(|(_, place, _)| !place.waits()).min_by_key(|(_, place, _)| place.since());
+        let waits = || at_work().next().filter(|_| !self.places.first().is_some_and(Place::waits_for_data));
+        match computing.or_else(waits) {
+            Some((stage, _, doing)) => {
+                Err(PipelineError::Hang { stage, doing, waited: silence, grid: grid(&self.places, walked) })
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
-    }
-
-    /// A line for each stage: what it did last, where it is, in brackets, and what comes next.
-    fn grid(&self, schedule: &Schedule, steps: &[usize]) -> String {
-        let mut grid = String::new();
-        for (stage, place) in self.places.iter().enumerate() {
-            let row = schedule.row(stage, steps);
-            let at = row.iter().position(|action| Some(*action) == place.action).unwrap_or(0);
-            let _ = write!(grid, "\nstage {stage}:");
-            for (index, action) in row.iter().enumerate().skip(at.saturating_sub(SHOWN)).take(2 * SHOWN + 1) {
-                let _ = if index == at { write!(grid, " [{action}]") } else { write!(grid, " {action}") };
-            }
-            grid.push_str(if place.waiting { "  waits for a message" } else { "  computes" });
-        }
-        grid
     }
 }

@@ -6,8 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use brigade::{DeviceInfo, Failure, Pipeline, Progress, Recovery, Remedy, Settings, TuningReport};
-use brigade_pipeline::RunReport;
 use brigade_pipeline::model::Layer;
+use brigade_pipeline::{Metrics, RunReport};
 use serde_json::{Value, json};
 
 use super::{corrections, layers};
@@ -82,7 +82,8 @@ pub(super) fn progress_event(progress: &Progress) -> Option<Value> {
             Some(json!({"event": "step", "step": step, "loss": loss, "images_per_second": images_per_second}))
         }
         Progress::Epoch { epoch, train, test, seconds } => Some(json!({
-            "event": "epoch", "epoch": epoch, "train_loss": train.loss(), "train_accuracy": train.accuracy(),
+            "event": "epoch", "epoch": epoch, "train_loss": trained(train).map(Metrics::loss),
+            "train_accuracy": trained(train).map(Metrics::accuracy),
             "test_loss": test.map(|test| test.loss()), "test_accuracy": test.map(|test| test.accuracy()),
             "seconds": seconds,
         })),
@@ -90,6 +91,11 @@ pub(super) fn progress_event(progress: &Progress) -> Option<Value> {
         // A path need not be Unicode, and JSON must be.
         Progress::Checkpoint { path } => Some(json!({"event": "checkpoint", "path": path.display().to_string()})),
     }
+}
+
+/// Nothing where every step of the epoch was left behind.
+fn trained(train: &Metrics) -> Option<&Metrics> {
+    Some(train).filter(|train| train.samples > 0)
 }
 
 pub(super) fn recovery_event(recovery: &Recovery) -> Value {

@@ -9,6 +9,7 @@ use wgpu::{BufferUsages, ErrorFilter, PollError, PollType, SubmissionIndex};
 use super::health::Health;
 use crate::door::Tenancy;
 use crate::slots::buffer_bytes;
+use crate::watch::Silence;
 use crate::{DeviceError, DeviceInfo, Ledger, OpenOptions, Purpose};
 
 /// Between two looks at whether the device is lost.
@@ -144,21 +145,22 @@ impl Gpu {
         }
     }
 
-    /// Waits for a submission, at most for `timeout`, looking now and then whether the device is lost.
+    /// Waits for a submission, at most for `timeout` in which this process runs, looking now and then whether the device is
+    /// lost.
     pub(super) fn finish(
         &self,
         index: &SubmissionIndex,
         what: impl std::fmt::Display,
         timeout: Duration,
     ) -> Result<(), DeviceError> {
-        let started = Instant::now();
+        let mut silence = Silence::new(Instant::now());
         loop {
-            let left = timeout.saturating_sub(started.elapsed());
+            let waited = silence.look(Instant::now());
+            let left = timeout.saturating_sub(waited);
             if self.poll(index, left.min(SLICE))? {
                 return Ok(());
             }
             if left.is_zero() {
-                let waited = started.elapsed();
                 return Err(DeviceError::Timeout { device: self.name(), what: what.to_string(), waited });
             }
         }

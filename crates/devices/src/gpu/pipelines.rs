@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use brigade_kernels::{Access, Dispatch, Kernel, Shader};
 use wgpu::{BindGroupLayoutEntry, BindingType, BufferBindingType, ShaderStages};
 
 use super::device::Gpu;
-use crate::{DeviceError, sources};
+use crate::{DeviceError, sources, watch};
+
+/// How long a driver may compile one kernel: a second or two, on cores that other stages want as well.
+const COMPILING: Duration = Duration::from_secs(60);
 
 /// What tells two modules apart: the text and what it is expanded with.
 type Module = (&'static Shader, Vec<(&'static str, u32)>);
@@ -72,9 +75,11 @@ impl Pipelines {
     pub(super) fn compile(&mut self, gpu: &Gpu, keys: Vec<Key>) -> Result<(), DeviceError> {
         let checked = self.checked;
         let texts = keys.iter().map(|key| key.module.clone());
-        make_missing(gpu, &mut self.modules, texts, |text| module(gpu, text, checked))?;
+        let named = |text: &Module| format!("shader {}", text.0.name);
+        make_missing(gpu, &mut self.modules, texts, named, |text| module(gpu, text, checked))?;
         let modules = &self.modules;
-        make_missing(gpu, &mut self.pipelines, keys.into_iter(), |key| match modules.get(&key.module) {
+        let named = |key: &Key| format!("kernel {}", key.label());
+        make_missing(gpu, &mut self.pipelines, keys.into_iter(), named, |key| match modules.get(&key.module) {
             Some(module) => pipeline(gpu, key, module),
             None => Err(gpu.validation(&format!("kernel {}", key.label()), &"its shader was not made")),
         })?;
@@ -88,6 +93,7 @@ fn make_missing<K: Clone + Eq + Hash + Sync + Send, T: Send>(
     gpu: &Gpu,
     made: &mut HashMap<K, T>,
     keys: impl Iterator<Item = K>,
+    named: impl Fn(&K) -> String + Sync,
     make: impl Fn(&K) -> Result<T, DeviceError> + Sync,
 ) -> Result<(), DeviceError> {
     let mut missing: Vec<K> = Vec::new();
@@ -99,11 +105,19 @@ fn make_missing<K: Clone + Eq + Hash + Sync + Send, T: Send>(
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
     let left = Mutex::new(missing.into_iter());
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let work = || std::iter::from_fn(next).map(|key| make(&key).map(|value| (key, value))).collect::<Vec<_>>();
+    let watching = watch::teller();
+    let make = |key: K| {
+        if let Some(teller) = &watching {
+            teller.begins(COMPILING, format!("the compiling of {}", named(&key)));
+        }
+        make(&key).map(|value| (key, value))
+    };
+    let work = || std::iter::from_fn(next).map(&make).collect::<Vec<_>>();
     let done: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().map(ScopedJoinHandle::join).collect()
     });
+    watch::goes_on();
     let mut first = Ok(());
     for results in done {
         let lost = |_| DeviceError::Lost { device: gpu.name(), reason: "wgpu panicked while compiling".into() };

@@ -8,6 +8,7 @@ use super::Task;
 use super::proof::Proof;
 use crate::program::{Command, Program, Run, Slice};
 use crate::trial::{Words, inner};
+use crate::watch::{begins, longest_computing};
 use crate::{Completion, DeviceError, Executor, ProgramId, Purpose};
 
 /// How long a single run may take.
@@ -31,7 +32,7 @@ pub(super) enum Verdict {
     Wrong(String),
     /// It does not fit the device's memory, which says nothing of its results.
     NoRoom,
-    /// The device has gone with it, or does not answer.
+    /// The device has gone with it.
     Fatal(String),
 }
 
@@ -54,6 +55,7 @@ pub(super) struct Bench {
 impl Bench {
     /// Allocates what the task reads and writes.
     pub(super) fn new(executor: Box<dyn Executor>, task: &Task) -> Result<Self, (Box<dyn Executor>, DeviceError)> {
+        tells(executor.as_ref(), task, "data");
         let proof = match Proof::new(executor.as_ref(), task) {
             Ok(proof) => proof,
             Err(error) => return Err((executor, error)),
@@ -89,12 +91,11 @@ impl Bench {
 
     /// Runs a candidate once and compares what it gives.
     pub(super) fn examine(&mut self, variant: &'static str) -> Result<Verdict, DeviceError> {
+        tells(self.executor.as_ref(), &self.proof.task, variant);
         match self.try_examine(variant) {
             Ok(verdict) => Ok(verdict),
             Err(DeviceError::OutOfMemory { .. }) => Ok(Verdict::NoRoom),
-            Err(error @ (DeviceError::Lost { .. } | DeviceError::Timeout { .. })) => {
-                Ok(Verdict::Fatal(error.to_string()))
-            }
+            Err(error @ DeviceError::Lost { .. }) => Ok(Verdict::Fatal(error.to_string())),
             // A driver that cannot compile a variant is as good as one that computes it wrongly.
             Err(error @ (DeviceError::Validation { .. } | DeviceError::Program { .. })) => {
                 Ok(Verdict::Wrong(error.to_string()))
@@ -210,6 +211,7 @@ impl Bench {
     fn round(&mut self, first: bool) -> Result<(), DeviceError> {
         for index in 0..self.runners.len() {
             if self.runners[index].in_race {
+                tells(self.executor.as_ref(), &self.proof.task, self.runners[index].variant);
                 let time = self.run(self.runners[index].program)?;
                 let runner = &mut self.runners[index];
                 runner.best = if first { time } else { runner.best.min(time) };
@@ -225,4 +227,11 @@ impl Bench {
     fn best(&self) -> Duration {
         self.runners.iter().map(|runner| runner.best).min().unwrap_or_default()
     }
+}
+
+/// Tells whoever watches what of a task is being tuned.
+fn tells(executor: &dyn Executor, task: &Task, what: &str) {
+    let flops = task.operation.work(task.pass, task.problem).unwrap_or_default().flops;
+    let allowed = longest_computing(executor.info().kind, flops);
+    begins(allowed, || format!("kernel {} ({what}), while it is tuned,", task.name()));
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use brigade_kernels::{Pass, Precision};
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,9 @@ impl Adapter {
         format!("tuning-{}-{:016x}.json", slug.trim_matches('-'), fingerprint.0)
     }
 }
+
+/// What was found, by class.
+pub(super) type Findings = BTreeMap<ShapeClass, Found>;
 
 /// What was found for one class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -164,15 +168,21 @@ impl Cache {
         Ok(content.found)
     }
 
-    /// Puts what was found beside what is there. What cannot be written is tuned again by the next run.
-    pub(super) fn add(&self, new: &BTreeMap<ShapeClass, Found>) {
-        let Some(path) = &self.path else { return };
-        if let Err(error) = self.write(path, new) {
-            tracing::warn!("{}: {error}; the next run will tune again", path.display());
-        }
+    /// The file's name, which no other kind of adapter has.
+    pub(super) fn name(&self) -> String {
+        self.adapter.file_name()
     }
 
-    fn write(&self, path: &Path, new: &BTreeMap<ShapeClass, Found>) -> std::io::Result<()> {
+    /// Puts what was found beside what is there. What cannot be written is tuned again by the next run.
+    pub(super) fn add(&self, new: &Findings) {
+        let kept = match &self.path {
+            Some(path) => self.write(path, new).map_err(|error| format!("{}: {error}", path.display())),
+            None => Err(format!("neither {FOLDER} nor a home is set")),
+        };
+        kept.unwrap_or_else(|reason| warn_once(&reason));
+    }
+
+    fn write(&self, path: &Path, new: &Findings) -> std::io::Result<()> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
@@ -213,6 +223,17 @@ fn put(found: &mut Vec<Found>, new: Found) {
         found.remove(oldest);
     }
     found.push(new);
+}
+
+/// Says that findings are lost with this process, once for all adapters.
+fn warn_once(reason: &str) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            "what tuning finds cannot be kept ({reason}): the next run tunes again, and a resume may choose other kernels \
+             and come to other bits; let {FOLDER} name a folder that can be written"
+        );
+    });
 }
 
 /// The folder that the environment names, else the platform's.

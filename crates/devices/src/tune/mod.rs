@@ -10,6 +10,7 @@ mod bench;
 mod cache;
 mod candidates;
 mod cost;
+mod memory;
 mod proof;
 mod search;
 
@@ -24,6 +25,7 @@ use brigade_kernels::{Fusion, Operation, Pass, Problem};
 use serde::{Deserialize, Serialize};
 
 use self::cache::Cache;
+pub use self::memory::TuningMemory;
 use self::search::Search;
 use crate::selection::{Selection, ShapeClass};
 use crate::{DeviceError, DeviceInfo, Executor, Kind};
@@ -150,18 +152,26 @@ pub type Opener<'a> = &'a mut dyn FnMut() -> Result<Box<dyn Executor>, DeviceErr
 pub struct Tuner {
     effort: Tuning,
     folder: Option<PathBuf>,
+    memory: TuningMemory,
 }
 
 impl Tuner {
     /// A tuner that keeps what it finds in the folder that `BRIGADE_CACHE_DIR` names, else in the user's cache.
     pub fn new(effort: Tuning) -> Self {
-        Self { effort, folder: cache::folder() }
+        Self { effort, folder: cache::folder(), memory: TuningMemory::default() }
     }
 
     /// Keeps what is found in `folder`, or nowhere.
     #[must_use]
     pub fn folder(mut self, folder: Option<PathBuf>) -> Self {
         self.folder = folder;
+        self
+    }
+
+    /// Finds again what was found with the same memory, whatever has become of the folder.
+    #[must_use]
+    pub fn remembering(mut self, memory: &TuningMemory) -> Self {
+        self.memory = memory.clone();
         self
     }
 
@@ -184,11 +194,14 @@ impl Tuner {
         let mut search = Search::new(self.effort, info, open);
         let tasks: Vec<Task> = tasks.iter().map(Task::plain).collect();
         let tasks: BTreeMap<ShapeClass, &Task> = tasks.iter().rev().map(|task| (task.class(), task)).collect();
-        let known = search.recall(&tasks, cache.load());
-        let new = search.measure(&tasks, known)?;
+        let mut known = cache.load();
+        known.extend(self.memory.recall(&cache).into_values());
+        let known = search.recall(&tasks, known);
+        let (found, new) = search.measure(&tasks, known)?;
         if !new.is_empty() {
             cache.add(&new);
         }
+        self.memory.keep(&cache, found);
         let (selection, mut report) = search.finish();
         report.elapsed = started.elapsed();
         tracing::debug!(device = info.name, "{report}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::anatomy::Atlas;
 use super::bench::{Bench, Verdict};
-use super::cache::Found;
+use super::cache::{Findings, Found};
 use super::candidates::{Candidate, Candidates};
 use super::{Opener, Task, Tuning, TuningReport, WrongVariant};
 use crate::selection::{Selection, ShapeClass};
@@ -60,16 +60,12 @@ impl<'a> Search<'a> {
     }
 
     /// Takes from the cache what still holds for these tasks: first what is wrong, then what is fastest.
-    pub(super) fn recall(
-        &mut self,
-        tasks: &BTreeMap<ShapeClass, &Task>,
-        known: Vec<Found>,
-    ) -> BTreeMap<ShapeClass, Found> {
+    pub(super) fn recall(&mut self, tasks: &BTreeMap<ShapeClass, &Task>, known: Vec<Found>) -> Findings {
         let holds = |(class, found): &(ShapeClass, Found)| {
             tasks.get(class).is_some_and(|task| found.serves(self.candidates(task).fingerprint, self.effort))
         };
         let of_class = known.into_iter().filter_map(|found| Some((found.class()?, found)));
-        let known: BTreeMap<_, _> = of_class.filter(holds).collect();
+        let known: Findings = of_class.filter(holds).collect();
         for (class, found) in &known {
             let task = tasks[class];
             let variants = task.operation.variants(task.pass);
@@ -82,13 +78,13 @@ impl<'a> Search<'a> {
         known
     }
 
-    /// Chooses for every task that leaves a choice; gives what the cache did not know. A variant that turns out to be
-    /// wrong in one shape is not trusted in any: what had chosen it chooses again.
+    /// Chooses for every task that leaves a choice; gives what was found for each, and of that what was not known. A variant
+    /// that turns out to be wrong in one shape is not trusted in any: what had chosen it chooses again.
     pub(super) fn measure(
         &mut self,
         tasks: &BTreeMap<ShapeClass, &Task>,
-        known: BTreeMap<ShapeClass, Found>,
-    ) -> Result<BTreeMap<ShapeClass, Found>, DeviceError> {
+        known: Findings,
+    ) -> Result<(Findings, Findings), DeviceError> {
         let mut found = known;
         let mut new = BTreeMap::new();
         loop {
@@ -117,7 +113,7 @@ impl<'a> Search<'a> {
         }
         self.report.kernels = found.len();
         self.report.cached = found.keys().filter(|class| !new.contains_key(class)).count();
-        Ok(new)
+        Ok((found, new))
     }
 
     /// Compares and times the candidates of a task; none where the device has no room for it.

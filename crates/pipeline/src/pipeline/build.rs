@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use brigade_devices::{Executor, Task};
+use brigade_devices::{Executor, Task, Watched};
 use brigade_kernels::{Operation, ops};
 use serde_json::json;
 
@@ -14,6 +14,7 @@ use crate::model::Sequential;
 use crate::schedule::Schedule;
 use crate::stage::{Block, Stage, StageOptions, Updates};
 use crate::staleness::StagePlan;
+use crate::watchdog::Patience;
 
 /// The loss, which every model has besides its layers.
 pub(crate) fn loss() -> Result<Arc<dyn Operation>, PipelineError> {
@@ -33,11 +34,17 @@ pub(super) fn build_stages(
     stages: Vec<(Range<usize>, Box<dyn Executor>)>,
     schedule: &Schedule,
     options: &PipelineOptions,
+    patience: Patience,
 ) -> Result<Vec<Stage>, PipelineError> {
     let loss = loss()?;
     let built = stages.into_iter().enumerate().map(|(index, (range, executor))| {
         let stage = stage_options(index, schedule, options, &loss)?;
-        Stage::new(model, range, executor, &stage)
+        let (model, device) = (model.clone(), executor.info().name.clone());
+        let work = move || Stage::new(&model, range, executor, &stage);
+        let thread = format!("start of stage {index}");
+        let watched = Watched::start(thread, &device, "the first writing of its weights", patience.transfer(), work);
+        let failed = |error: std::io::Error| PipelineError::Panic { stage: index, message: error.to_string() };
+        watched.map_err(failed)?.wait().map_err(|source| PipelineError::Device { stage: index, source })?
     });
     built.collect()
 }

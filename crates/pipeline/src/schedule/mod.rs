@@ -87,6 +87,17 @@ impl Kind {
         }
     }
 
+    /// The same kind where of the stages only those of `kept`, in order, go on.
+    #[must_use]
+    pub fn between(self, kept: &[usize]) -> Self {
+        match self {
+            // Without links nothing is to be said of them.
+            Self::Mixed(_) if kept.len() < 2 => Self::OneForwardOneBackwardAsync,
+            Self::Mixed(slack) => Self::Mixed(slack.between(kept)),
+            _ => self,
+        }
+    }
+
     /// Cycles that a transfer over `link` has to itself.
     const fn slack(self, link: usize) -> usize {
         match self {

@@ -25,6 +25,18 @@ impl Slack {
         self.links
     }
 
+    /// The slack of the links that are left where of the stages only those of `kept`, in order, go on: a link takes over
+    /// from all those between its ends, and has a cycle to itself where one of them had.
+    #[must_use]
+    pub fn between(self, kept: &[usize]) -> Self {
+        let mut left = Self { bits: 0, links: kept.len().saturating_sub(1).min(MOST) };
+        for (link, ends) in kept.windows(2).enumerate().take(MOST) {
+            let slack = (ends[0]..ends[1]).map(|link| self.of(link)).max().unwrap_or(0);
+            left.bits |= (slack as u64) << link;
+        }
+        left
+    }
+
     /// Cycles that a transfer over `link` has to itself: 0 or 1.
     pub const fn of(self, link: usize) -> usize {
         if link < self.links { (self.bits >> link & 1) as usize } else { 0 }
@@ -64,6 +76,17 @@ impl fmt::Display for Slack {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_links_of_lost_stages_go_with_them() {
+        let between = |text: &str, kept: &[usize]| text.parse::<Slack>().unwrap().between(kept).to_string();
+        // The first stage, one in the middle, the last one, two at once, all but one.
+        assert_eq!(between("1,0,1", &[1, 2, 3]), "0,1");
+        assert_eq!(between("1,0,0", &[0, 2, 3]), "1,0");
+        assert_eq!(between("0,0,1", &[0, 1, 2]), "0,0");
+        assert_eq!(between("0,0,1", &[0, 3]), "1");
+        assert_eq!(between("1,0,1", &[2]), "");
+    }
 
     #[test]
     fn what_is_written_is_read_again() {
