@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use super::Action;
+use super::{Action, Verb};
 use crate::batch::microbatches;
 
 /// Layer-blocks of each device, two at least.
@@ -77,4 +77,13 @@ fn groups(devices: usize, count: usize) -> Vec<Range<usize>> {
 /// Every block and microbatch: a group of microbatches through all blocks, then the next group.
 fn through(groups: &[Range<usize>], blocks: usize) -> impl Iterator<Item = (usize, usize)> {
     groups.iter().flat_map(move |group| (0..blocks).flat_map(move |block| group.clone().map(move |m| (block, m))))
+}
+
+/// Most microbatches of a row whose forward is done and whose backward is not.
+pub(super) fn most_in_flight(row: &[Action]) -> usize {
+    let begun = row.iter().scan(0usize, |begun, action| {
+        *begun = if action.verb == Verb::Forward { *begun + 1 } else { *begun - 1 };
+        Some(*begun)
+    });
+    begun.max().unwrap_or(0)
 }

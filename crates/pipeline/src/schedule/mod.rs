@@ -247,7 +247,8 @@ impl Schedule {
             Kind::ZeroBubble => self.warmup(0, microbatches),
             // A shorter step may have larger groups, and then holds more than a longer one.
             Kind::Interleaved(_) => {
-                let steps = (1..=microbatches).map(|count| most_in_flight(&self.step_row(stage, 0, count)));
+                let steps =
+                    (1..=microbatches).map(|count| interleaved::most_in_flight(&self.step_row(stage, 0, count)));
                 steps.max().unwrap_or(0)
             }
             _ => self.warmup(stage, microbatches),
@@ -335,15 +336,6 @@ impl Schedule {
         let row = interleaved::device_row(self.device(stage), self.devices(), blocks, first, count);
         row.into_iter().filter(|(block, _)| *block == own).map(|(_, action)| action).collect()
     }
-}
-
-/// Most microbatches of a row whose forward is done and whose backward is not.
-fn most_in_flight(row: &[Action]) -> usize {
-    let begun = row.iter().scan(0usize, |begun, action| {
-        *begun = if action.verb == Verb::Forward { *begun + 1 } else { *begun - 1 };
-        Some(*begun)
-    });
-    begun.max().unwrap_or(0)
 }
 
 /// Where a step ends: after the backward of its last microbatch.
