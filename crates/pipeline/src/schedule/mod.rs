@@ -247,9 +247,9 @@ impl Schedule {
             Kind::ZeroBubble => self.warmup(0, microbatches),
             // A shorter step may have larger groups, and then holds more than a longer one.
             Kind::Interleaved(_) => {
-                let steps =
-                    (1..=microbatches).map(|count| interleaved::most_in_flight(&self.step_row(stage, 0, count)));
-                steps.max().unwrap_or(0)
+                let steps = 1..=microbatches.min(interleaved::TELLING * self.devices());
+                let held = steps.map(|count| interleaved::most_in_flight(&self.step_row(stage, 0, count)));
+                held.max().unwrap_or(0)
             }
             _ => self.warmup(stage, microbatches),
         }

@@ -160,6 +160,20 @@ fn interleaved_devices_take_every_block_of_every_microbatch_once_and_hold_what_i
     }
 }
 
+#[test]
+fn long_interleaved_steps_hold_no_more_than_shorter_ones() {
+    for (blocks, devices) in (2..=5).flat_map(|blocks| (1..=6).map(move |devices| (blocks, devices))) {
+        let schedule = interleaved(blocks, devices);
+        for (stage, count) in (0..schedule.stages).flat_map(|stage| (1..=80).map(move |count| (stage, count))) {
+            let most = most_in_flight(&schedule.row(stage, &[count]));
+            assert!(
+                most <= schedule.activation_sets(stage, 1 << 16),
+                "{schedule:?} stage {stage}, {count} microbatches"
+            );
+        }
+    }
+}
+
 /// The last step of an epoch may have fewer microbatches than the others.
 #[test]
 fn shorter_steps_fit_in_the_sets_of_longer_ones() {
