@@ -49,7 +49,7 @@ fn device_tuning_survives_a_cache_that_cannot_be_used() {
     // A folder that cannot be made costs the memory, not the run.
     place.write("taken", b"");
     let (_, outcome) = train(&place, "taken", "--steps 1");
-    assert!(outcome.error.contains("the next run will tune again"), "{}", outcome.error);
+    assert!(outcome.error.contains("the next run tunes again"), "{}", outcome.error);
 }
 
 #[test]
