@@ -5,6 +5,7 @@ mod common;
 
 use brigade::{ModelSpec, Schedule, Sequential};
 use brigade_pipeline::staleness::StalenessOptions;
+use common::network::Network;
 use common::{assert_same_bits, hardware, pipeline_of, samples, trained};
 use serde_json::json;
 
@@ -37,18 +38,33 @@ fn rectified_model() -> Sequential {
     Sequential::new(&spec).unwrap()
 }
 
-/// Fused in one stage; and cut before and behind rectifiers, so that each of them runs one or both of its passes.
+/// Fused in one stage; cut before and behind rectifiers; with every layer a stage of its own, where some have no pass to
+/// run; and with every pass by itself.
 fn fusing_leaves_every_bit(name: &str) {
     let model = rectified_model();
-    let batches = samples(&model, 6, 4);
+    let end = model.layers.len();
+    let (batches, sizes) = (samples(&model, 8, 4), [8, 4]);
     let run = |starts: &[usize], schedule| {
         let options = (1.0, StalenessOptions::default());
-        trained(&mut pipeline_of(&model, &[name], starts, schedule, [6, 4], options), &batches).0
+        trained(&mut pipeline_of(&model, &[name], starts, schedule, sizes, options), &batches).0
     };
     let fused = run(&[0], Schedule::OneForwardOneBackward);
     assert_same_bits(&run(&[0, 1, 3, 4, 7, 9, 13, 16], Schedule::OneForwardOneBackward), &fused);
-    // Fused nearly everywhere, where gradients of weights wait.
+    let every_layer: Vec<_> = (0..end).collect();
+    assert_same_bits(&run(&every_layer, Schedule::OneForwardOneBackward), &fused);
+    // Where gradients of weights wait.
     assert_same_bits(&run(&[0, 9], Schedule::ZeroBubble), &fused);
+    assert_same_bits(&run(&[0, 2, 3, 10, 16], Schedule::ZeroBubble), &fused);
+
+    let mut network = Network::of(model.clone(), name, [2, 4]);
+    for step in 0..batches.len() {
+        for microbatch in 4 * step..4 * (step + 1) {
+            network.forward(0..end, microbatch, &batches);
+            network.backward(0..end, microbatch, &batches);
+        }
+        network.update(0..end, 0.05);
+    }
+    assert_same_bits(&fused, &network.tensors());
 }
 
 #[test]

@@ -17,6 +17,9 @@ use common::{OPTIMISER, SEED, executor, feed, hardware, samples, small_model};
 const BATCH: usize = 6;
 const NO_SLACK: Schedule = Schedule::OneForwardOneBackwardAsync;
 
+/// Cuts that leave a rectifier alone in its stage, which its neighbours compute.
+const ALONE: [usize; 3] = [0, 1, 2];
+
 /// Schedule, microbatches of a step, policy, corrections.
 type Way = (Schedule, usize, &'static str, &'static str);
 
@@ -116,6 +119,7 @@ fn ledgers_are_the_plan_on_both_vendors_in_one_pipeline() {
     for &way in WAYS {
         holds(&small_model(), &["llvmpipe", "swiftshader"], &[0, 3, 6], way);
     }
+    holds(&small_model(), &["llvmpipe", "swiftshader"], &ALONE, WAYS[0]);
 }
 
 #[test]
@@ -132,6 +136,7 @@ fn ledgers_are_the_plan_on_gpus_beside_a_software_adapter() {
 fn ledgers_are_the_plan_on_the_reference() {
     for &way in WAYS {
         holds(&small_model(), &["reference"], &[0, 3, 6], way);
+        holds(&small_model(), &["reference"], &ALONE, way);
     }
 }
 

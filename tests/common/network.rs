@@ -35,9 +35,13 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Steps of `microbatches` microbatches of `samples` samples.
-    pub(crate) fn new(name: &str, [samples, microbatches]: [usize; 2]) -> Self {
-        let model = small_model();
+    /// The small model, in steps of `microbatches` microbatches of `samples` samples.
+    pub(crate) fn new(name: &str, sizes: [usize; 2]) -> Self {
+        Self::of(small_model(), name, sizes)
+    }
+
+    /// As [`Network::new`], of any model.
+    pub(crate) fn of(model: Sequential, name: &str, [samples, microbatches]: [usize; 2]) -> Self {
         let mut executor = executor(name);
         let sgd = json!({"learning_rate": 0.0, "momentum": OPTIMISER.momentum, "weight_decay": OPTIMISER.weight_decay});
         let mut parameters = BTreeMap::new();

@@ -26,8 +26,8 @@ pub struct ShapeClass {
 }
 
 impl ShapeClass {
-    /// The class of a pass of this size. Rectifiers that are fused to an operation are no part of it: which are depends on
-    /// where the model is cut, and the choice must not.
+    /// The class of a pass of this size. Rectifiers that are fused to an operation are no part of it: an operation is
+    /// tuned by itself, and one choice serves all its forms.
     pub fn of(operation: &dyn Operation, pass: Pass, Problem { n, input }: Problem) -> Self {
         let (input, samples) = match pass {
             Pass::Update => ([0; 3], 0),

@@ -35,8 +35,8 @@ fn plans_keep_to_the_limits() {
     }
 }
 
-/// What is fused to an operation depends on where a model is cut, and the bits of a run must not: each variant can be
-/// planned with it wherever it can be without, and does the same.
+/// An operation is tuned by itself, and what was chosen runs with whatever is fused to it: each variant can be planned with
+/// it wherever it can be without, and does the same.
 #[test]
 fn what_is_fused_changes_no_plan_but_for_what_is_stored() {
     let mut compared = 0;

@@ -42,6 +42,18 @@ static SHADER: Shader = Shader {
     uniform: AvgPool2dParams::LAYOUT,
 };
 
+/// For windows that neither overlap nor leave anything out.
+static TILES: Shader = Shader {
+    name: NAME,
+    parts: &[
+        include_str!("../../shaders/shared/index.wgsl"),
+        include_str!("../../shaders/shared/nan.wgsl"),
+        include_str!("../../shaders/shared/stored.wgsl"),
+        include_str!("../../shaders/avg_pool2d/tiles.wgsl"),
+    ],
+    uniform: AvgPool2dParams::LAYOUT,
+};
+
 /// The line in the list of operations.
 pub static ENTRY: Entry = Entry {
     name: NAME,
@@ -102,9 +114,28 @@ impl AvgPool2d {
     fn window(&self, input: Shape) -> Window {
         self.window.unwrap_or_else(|| {
             let plane = Pair { h: input.h, w: input.w };
-            let [padding, dilation] = [0, 1].map(Pair::both);
-            Window { kernel: plane, stride: plane, padding, dilation, ceil_mode: false }
+            Window::apart(plane, false)
         })
+    }
+
+    /// The kernel for windows that neither overlap nor leave anything out.
+    fn tiles(&self, pass: Pass, input: Shape, output: Shape) -> Result<Kernel, PlanError> {
+        let Pair { h: r, w: s } = self.window(input).kernel;
+        if [output.h * r, output.w * s] != [input.h, input.w] || !input.w.is_multiple_of(4) {
+            let why = format!("{}×{} is not covered by whole vectors of windows of {r}×{s}", input.h, input.w);
+            return Err(PlanError::Unsuited { operation: NAME, variant: "tiles", why });
+        }
+        let sides = [("R", r), ("S", s), ("Q", output.w)].map(|(name, value)| (name, value as u32));
+        let definitions = [&sides[..], &self.fusion.definitions(pass, slot(Tensor::X))].concat();
+        Ok(Kernel { shader: &TILES, entry: pass.name(), definitions, constants: Vec::new() })
+    }
+
+    /// The kernel for any windows.
+    fn gather(&self, pass: Pass, input: Shape, output: Shape) -> Kernel {
+        let mut constants = self.window(input).constants(input, output);
+        constants.push(("COUNT_PADDING", f64::from(u8::from(self.count_include_pad))));
+        let definitions = self.fusion.definitions(pass, slot(Tensor::X)).to_vec();
+        Kernel { shader: &SHADER, entry: pass.name(), definitions, constants }
     }
 
     /// Rows or columns of the window that starts at `start` of the padded side, and how many count.
@@ -160,10 +191,12 @@ impl Operation for AvgPool2d {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        vec![Variant { name: "gather", pass, requires: Requirements::PORTABLE }]
+        let apart = self.window.is_none_or(|window| window.is_apart());
+        let names = if apart { &["tiles", "gather"][..] } else { &["gather"] };
+        names.iter().map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).collect()
     }
 
-    fn plan(&self, pass: Pass, _: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
+    fn plan(&self, pass: Pass, variant: &Variant, problem: Problem, limits: &Limits) -> Result<Plan, PlanError> {
         let Problem { n, input } = problem;
         let output = self.output(input)?;
         for used in self.tensors(pass) {
@@ -173,13 +206,14 @@ impl Operation for AvgPool2d {
         let written = if pass == Pass::Forward { outer } else { inner };
         let plane = |used: Use| (used, if matches!(used.tensor, Tensor::X | Tensor::Dx) { inner } else { outer });
         let cut: Vec<_> = self.tensors(pass).into_iter().map(plane).collect();
-        let mut constants = self.window(input).constants(input, output);
-        constants.push(("COUNT_PADDING", f64::from(u8::from(self.count_include_pad))));
-        let definitions = self.fusion.definitions(pass, slot(Tensor::X)).to_vec();
-        let kernel = Kernel { shader: &SHADER, entry: pass.name(), definitions, constants };
+        let (kernel, a_workgroup) = match (variant.name, pass) {
+            ("tiles", Pass::Forward) => (self.tiles(pass, input, output)?, 64),
+            ("tiles", _) => (self.tiles(pass, input, output)?, 64 * 4),
+            _ => (self.gather(pass, input, output), 256),
+        };
         let items = Items { kernel, count: n * input.c, cut: &cut, whole: &[] };
         let uniform = |range: &Range<usize>| AvgPool2dParams { elements: (range.len() * written) as u32 };
-        let dispatches = items.dispatches(limits, |planes| (planes * written).div_ceil(256), uniform)?;
+        let dispatches = items.dispatches(limits, |planes| (planes * written).div_ceil(a_workgroup), uniform)?;
         Ok(Plan { dispatches, workspace: 0 })
     }
 
@@ -235,6 +269,9 @@ fn from_case(attributes: &Value, shapes: &CaseShapes) -> Result<Case, AttributeE
 }
 
 fn generate(random: &mut Random) -> Case {
+    if random.chance(0.25) {
+        return generate_apart(random);
+    }
     loop {
         let pair = |random: &mut Random, low, high| Pair { h: random.integer(low, high), w: random.integer(low, high) };
         let kernel = pair(random, 1, 5);
@@ -252,6 +289,17 @@ fn generate(random: &mut Random) -> Case {
             return case(pool, Problem { n, input });
         }
     }
+}
+
+/// Windows that neither overlap nor leave anything out, in rows of whole vectors: some variants want them.
+fn generate_apart(random: &mut Random) -> Case {
+    let kernel = Pair { h: random.integer(1, 5), w: random.integer(1, 8) };
+    let a_row = [4, 2, 4, 1][kernel.w % 4] * random.integer(1, 2);
+    let input = Shape::new(random.integer(1, 9), kernel.h * random.integer(1, 4), kernel.w * a_row);
+    let window = (!random.chance(0.3)).then(|| Window::apart(kernel, random.chance(0.5)));
+    let fusion = Fusion::generate(random).of(Pass::BackwardInput);
+    let pool = AvgPool2d { window, count_include_pad: random.chance(0.5), fusion };
+    case(pool, Problem { n: random.integer(1, 4), input })
 }
 
 fn case(pool: AvgPool2d, problem: Problem) -> Case {

@@ -184,8 +184,8 @@ impl Operation for MaxPool2d {
     }
 
     fn variants(&self, pass: Pass) -> Vec<Variant> {
-        let Window { kernel, stride, padding, dilation, .. } = self.window;
-        let apart = kernel == stride && padding == zero() && dilation == one() && kernel.h * kernel.w <= LARGEST_TILE;
+        let Pair { h, w } = self.window.kernel;
+        let apart = self.window.is_apart() && h * w <= LARGEST_TILE;
         let names = if apart { &["tiles", "gather"][..] } else { &["gather"] };
         names.iter().map(|name| Variant { name, pass, requires: Requirements::PORTABLE }).collect()
     }
@@ -304,7 +304,7 @@ fn generate(random: &mut Random) -> Case {
 /// Windows that neither overlap nor leave anything out, four or more in a row: some variants want them.
 fn generate_apart(random: &mut Random) -> Case {
     let kernel = Pair { h: random.integer(1, 4), w: random.integer(1, 4) };
-    let window = Window { kernel, stride: kernel, padding: zero(), dilation: one(), ceil_mode: random.chance(0.5) };
+    let window = Window::apart(kernel, random.chance(0.5));
     let input = Shape::new(random.integer(1, 9), kernel.h * random.integer(1, 5), kernel.w * 4 * random.integer(1, 3));
     case(
         MaxPool2d { window, fusion: Fusion::generate(random).of(Pass::BackwardInput) },

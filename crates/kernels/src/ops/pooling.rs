@@ -36,6 +36,16 @@ impl Window {
         Ok(self)
     }
 
+    /// Windows side by side, as tiles lie.
+    pub(crate) const fn apart(kernel: Pair, ceil_mode: bool) -> Self {
+        Self { kernel, stride: kernel, padding: Pair::both(0), dilation: Pair::both(1), ceil_mode }
+    }
+
+    /// Whether windows lie side by side, as tiles do.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.kernel == self.stride && self.padding == Pair::both(0) && self.dilation == Pair::both(1)
+    }
+
     /// How many windows there are in each direction.
     pub(crate) fn output(&self, operation: &'static str, input: Shape) -> Result<Shape, ShapeError> {
         input.elements()?;

@@ -1,8 +1,11 @@
-//! Rectifiers that the layers beside them compute, within a stage.
+//! Rectifiers that the layers beside them compute, also across a cut.
 //!
 //! The layer before a rectifier rectifies what it stores, and the layer behind it masks the gradient that it stores, where
-//! their operations can. Across a cut nothing is fused: there the rectifier runs the pass that its neighbour cannot.
+//! their operations can. A stage knows the layers on the other side of its cuts, and what it sends there is then what the
+//! rectifier would have made of it: wherever a model is cut, the same passes run, and the stages together run no more of
+//! them than one alone.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use brigade_kernels::{Fusion, Operation, Pass, Tensor, Use};
@@ -41,23 +44,24 @@ impl StageLayer {
     }
 }
 
-/// The layers of a stage, every rectifier fused to its neighbours as far as they can.
-pub(crate) fn fuse(layers: &[Layer]) -> Vec<StageLayer> {
+/// The layers `range` of a model as a stage runs them, every rectifier fused to its neighbours as far as they can.
+pub(crate) fn fuse(model: &[Layer], range: Range<usize>) -> Vec<StageLayer> {
     let is_rectifier = |layer: Option<&Layer>| layer.is_some_and(|layer| layer.operation.name() == "relu");
-    let can = |l: usize, fusion| layers[l].operation.fused(fusion).is_some();
-    let rectifies = |l: usize| is_rectifier(layers.get(l + 1)) && can(l, Fusion::RECTIFIES);
-    let masks = |l: usize| l > 0 && is_rectifier(layers.get(l - 1)) && can(l, Fusion::MASKS);
-    let of_stage = |(l, layer): (usize, &Layer)| {
+    let can = |l: usize, fusion| model[l].operation.fused(fusion).is_some();
+    let rectifies = |l: usize| is_rectifier(model.get(l + 1)) && can(l, Fusion::RECTIFIES);
+    let masks = |l: usize| l > 0 && is_rectifier(model.get(l - 1)) && can(l, Fusion::MASKS);
+    let of_stage = |l: usize| {
+        let layer = &model[l];
         let fusion = Fusion { rectifies: rectifies(l), masks: masks(l) };
         let fused = if fusion == Fusion::NONE { None } else { layer.operation.fused(fusion) };
         StageLayer {
             layer: layer.clone(),
             operation: fused.unwrap_or_else(|| Arc::clone(&layer.operation)),
             rectified: l > 0 && rectifies(l - 1),
-            masked: l + 1 < layers.len() && masks(l + 1),
+            masked: l + 1 < model.len() && masks(l + 1),
         }
     };
-    layers.iter().enumerate().map(of_stage).collect()
+    range.map(of_stage).collect()
 }
 
 #[cfg(test)]
@@ -75,7 +79,15 @@ mod tests {
     use crate::staleness::WeightCopy;
 
     /// For each layer: what is fused to it, and whether its forward and its backward run by themselves.
-    fn fused(operations: &[&str]) -> Vec<(Fusion, bool, bool)> {
+    type Fused = Vec<(Fusion, bool, bool)>;
+
+    /// Of all of a model's layers in one stage.
+    fn fused(operations: &[&str]) -> Fused {
+        cut(operations, operations.len())
+    }
+
+    /// Of a model that is cut before the layer `at`, its stages behind each other.
+    fn cut(operations: &[&str], at: usize) -> Fused {
         let layer = |operation: &&str| match *operation {
             "conv2d" => serde_json::json!({"op": "conv2d", "out_channels": 2, "kernel": 1}),
             "max_pool2d" => serde_json::json!({"op": "max_pool2d", "kernel": 1}),
@@ -85,9 +97,11 @@ mod tests {
         let spec = serde_json::json!({"name": "test", "input": {"c": 1, "h": 4, "w": 4}, "layers": layers});
         let spec: ModelSpec = serde_json::from_value(spec).unwrap();
         let runs = |layer: &StageLayer, pass| !layer.uses(pass).is_empty();
-        fuse(&Sequential::new(&spec).unwrap().layers)
-            .iter()
-            .map(|layer| (layer.operation.fusion(), runs(layer, Pass::Forward), runs(layer, Pass::BackwardInput)))
+        let layers = Sequential::new(&spec).unwrap().layers;
+        [0..at, at..layers.len()]
+            .into_iter()
+            .flat_map(|range| fuse(&layers, range))
+            .map(|layer| (layer.operation.fusion(), runs(&layer, Pass::Forward), runs(&layer, Pass::BackwardInput)))
             .collect()
     }
 
@@ -103,10 +117,19 @@ mod tests {
     #[test]
     fn a_rectifier_keeps_what_its_neighbours_do_not_compute() {
         let alone = (Fusion::NONE, true, true);
-        // At the ends of a stage, and beside operations that cannot.
+        // At the ends of a model, and beside operations that cannot.
         assert_eq!(fused(&["relu", "conv2d"]), [(Fusion::NONE, true, false), (Fusion::MASKS, true, true)]);
         assert_eq!(fused(&["conv2d", "relu"]), [(Fusion::RECTIFIES, true, true), (Fusion::NONE, false, true)]);
         assert_eq!(fused(&["max_pool2d", "relu", "relu"]), [alone; 3]);
+    }
+
+    #[test]
+    fn the_same_passes_run_wherever_a_model_is_cut() {
+        let operations = ["conv2d", "relu", "conv2d", "relu", "relu", "max_pool2d", "conv2d", "relu", "max_pool2d"];
+        let whole = fused(&operations);
+        for at in 1..operations.len() {
+            assert_eq!(cut(&operations, at), whole, "cut before {at}");
+        }
     }
 
     /// What runs of a model's layers on the reference: the buffers of the programs, and the programs themselves.
@@ -139,7 +162,8 @@ mod tests {
         for name in ["lenet5", "cnn-small"] {
             let model = built_in(name).unwrap();
             let end = model.layers.len();
-            for (range, splits) in [(0..end, false), (0..end, true), (1..end, false), (0..2, true), (2..end - 1, true)]
+            for (range, splits) in
+                [(0..end, false), (0..end, true), (1..end, false), (0..2, true), (2..end - 1, true), (1..2, false)]
             {
                 let (_, programs) = programs(&model, range.clone(), splits);
                 let runs = programs.iter().flat_map(|program| &program.commands);

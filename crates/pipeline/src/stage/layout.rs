@@ -84,7 +84,7 @@ pub(crate) struct Layout {
     /// Buffers that exist once in each activation set.
     pub(crate) per_set: Vec<Need>,
     pub(crate) sets: usize,
-    /// The stage's input.
+    /// The stage's input; what the rectifier behind it leaves, where the stage before computes that one.
     pub(crate) input: Place,
     /// Each layer's output. Where the layer behind is a rectifier that it computes too, that one's output.
     pub(crate) outputs: Vec<Place>,
@@ -123,7 +123,7 @@ pub(crate) struct Extent {
 
 impl Layout {
     pub(crate) fn new(model: &Sequential, range: Range<usize>, extent: Extent) -> Result<Self, ShapeError> {
-        let layers = fuse(&model.layers[range]);
+        let layers = fuse(&model.layers, range);
         let mut layout = Self {
             shared: Vec::new(),
             per_set: Vec::new(),
@@ -156,17 +156,17 @@ impl Layout {
     fn place_activations(&mut self, layers: &[StageLayer], extent: Extent) -> Result<(), ShapeError> {
         let batch = |shape: Shape| shape.elements().map(|elements| extent.samples * elements);
         let input = batch(layers[0].layer.input)?;
-        self.input = self.place_activation(input, layers[0].backward_reads(Tensor::X), None);
+        self.input = self.place_activation(input, is_read_backward(layers, 0, extent.last), None);
         let mut scratch = Scratch::default();
         let mut turn = 0;
         for (l, StageLayer { layer, rectified, .. }) in layers.iter().enumerate() {
-            let place = match self.outputs.last() {
-                Some(&before) if *rectified => before,
-                _ => {
-                    turn += 1;
-                    let kept = is_read_backward(layers, l, extent.last);
-                    self.place_activation(batch(layer.output)?, kept, Some((&mut scratch, turn % 2)))
-                }
+            let before = self.outputs.last().copied().unwrap_or(self.input);
+            let place = if *rectified {
+                before
+            } else {
+                turn += 1;
+                let kept = is_read_backward(layers, l + 1, extent.last);
+                self.place_activation(batch(layer.output)?, kept, Some((&mut scratch, turn % 2)))
             };
             self.outputs.push(place);
             let saved = layer.operation.saved(layer.input)?;
@@ -259,13 +259,13 @@ impl Layout {
     }
 }
 
-/// Whether the backward reads what layer `l` stores: its output, or that of the rectifier behind it that it computes too.
-/// The loss reads the stage's output when the backward starts.
-fn is_read_backward(layers: &[StageLayer], l: usize, last: bool) -> bool {
-    let behind = layers[l + 1..].iter().take_while(|of| of.rectified).count();
-    let end = l + behind;
-    let own = layers[l..=end].iter().any(|of| of.backward_reads(Tensor::Y));
-    own || layers.get(end + 1).map_or(last, |next| next.backward_reads(Tensor::X))
+/// Whether the backward reads what lies at `edge`, which is the input of the layer of this index, and the output of the
+/// one before: rectifiers that were computed there share its place. The loss reads the stage's output when the backward
+/// starts.
+fn is_read_backward(layers: &[StageLayer], edge: usize, last: bool) -> bool {
+    let end = edge + layers[edge..].iter().take_while(|of| of.rectified).count();
+    let own = layers[edge.saturating_sub(1)..end].iter().any(|of| of.backward_reads(Tensor::Y));
+    own || layers.get(end).map_or(last, |next| next.backward_reads(Tensor::X))
 }
 
 /// The two scratch buffers that tensors which nobody keeps take turns in.

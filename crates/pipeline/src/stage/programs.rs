@@ -96,7 +96,7 @@ impl Block {
         loss: &Arc<dyn Operation>,
         updates: Option<Updates>,
     ) -> Self {
-        let layers = fuse(&model.layers[range.clone()]);
+        let layers = fuse(&model.layers, range.clone());
         let first_trained = layers.iter().position(|of| !of.layer.parameters.is_empty()).unwrap_or(layers.len());
         Self {
             layers,

@@ -79,6 +79,7 @@ fn all() -> Result<Vec<Problem>, Failure> {
         pool("max_pool2d", "2x2", (2, 2), 16, planes),
         pool("max_pool2d", "3x3-stride-2", (3, 2), 16, planes),
         pool("avg_pool2d", "2x2", (2, 2), 16, planes),
+        Problem::new("avg_pool2d", "global", &json!({"global": true}), 16, planes),
         Problem::new("relu", "large", &json!({}), 32, planes),
         Problem::new(
             "local_response_norm",
