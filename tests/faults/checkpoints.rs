@@ -89,7 +89,7 @@ fn row_06_a_manifest_names_a_file_elsewhere() {
         let whole = String::from_utf8(place.read(&manifest)).unwrap();
         let edited = whole.replacen("\"weights.safetensors\"", &format!("\"{name}\""), 1);
         assert_ne!(edited, whole);
-        place.write(&manifest, edited.as_bytes());
+        place.write_manifest(&manifest, serde_json::from_str(&edited).unwrap());
         place
             .small("eval", &format!("--checkpoint @{NEWEST}"))
             .refused(CHECKPOINT, &["manifest.json", &format!("`{name}`"), "its own folder"]);

@@ -24,7 +24,7 @@ mod writer;
 #[cfg(fuzzing)]
 pub(crate) use files::read_bytes;
 #[cfg(fuzzing)]
-pub(crate) use manifest::parse_manifest;
+pub(crate) use manifest::{check_text, parse_manifest};
 
 use std::path::PathBuf;
 

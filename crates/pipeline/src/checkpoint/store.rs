@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::files::{Values, checksums, write_file, write_tensors};
 use super::folder::{self, CARRIED, Kind, MANIFEST, MOMENTUM, WEIGHTS, carried_name, kind_of};
 use super::lock::Lock;
+use super::manifest::written;
 use super::{CheckpointError, Manifest, disk, order, retention};
 use crate::{Carried, NamedTensor};
 
@@ -126,7 +127,7 @@ fn write_into(folder: &Path, mut manifest: Manifest, tensors: &[NamedTensor]) ->
         manifest.checksums.insert(file.to_owned(), checksums(&values));
     }
     let path = folder.join(MANIFEST);
-    let text = serde_json::to_string_pretty(&manifest)
+    let text = written(&manifest)
         .map_err(|error| CheckpointError::Invalid { path: path.clone(), reason: error.to_string() })?;
     write_file(&path, text.as_bytes())
 }
