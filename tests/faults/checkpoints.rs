@@ -177,6 +177,26 @@ fn row_23_the_last_and_the_best_are_kept() {
 }
 
 #[test]
+fn row_23_folders_of_somebody_else_are_neither_counted_nor_removed() {
+    let place = two_checkpoints();
+    let notes = ["step-by-step-notes", "step-3", "step-00000003-backup", ".step-by-step.partial", ".step-3.replaced"];
+    for name in notes {
+        let folder = place.path(&format!("ck/{name}"));
+        std::fs::create_dir(&folder).unwrap();
+        for file in std::fs::read_dir(place.path("ck/step-00000006")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        }
+    }
+    let outcome = place.small("train", "--epochs 3 --checkpoint-dir @ck --keep 1 --resume").done();
+    let newest = place.text(NEWEST);
+    assert!(outcome.error.contains(&format!("resuming from {newest} at step 6")), "{outcome:?}");
+    let left = steps_in(&place, "ck");
+    assert!(notes.iter().all(|name| left.contains(&(*name).to_owned())), "{left:?}");
+    assert!(left.len() <= notes.len() + 2, "{left:?}");
+}
+
+#[test]
 fn row_23_the_newest_that_verifies_is_never_removed() {
     // Writes are one to try the directory, then weights, momentum and manifest of each save: the eighth is the third
     // save's weights, which the disk damages.
