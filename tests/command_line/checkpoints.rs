@@ -25,6 +25,32 @@ fn resuming_without_a_checkpoint_is_refused() {
 }
 
 #[test]
+fn saving_into_a_checkpoint_is_refused() {
+    let place = two_checkpoints();
+    let parent = place.path("ck").canonicalize().unwrap();
+    std::fs::create_dir(place.path("copy")).unwrap();
+    std::fs::copy(place.path(&format!("{NEWEST}/manifest.json")), place.path("copy/manifest.json")).unwrap();
+    for (checkpoint, parent) in [
+        (NEWEST, parent.as_path()),
+        ("ck/step-00000003/.", parent.as_path()),
+        ("ck/step-00000009", parent.as_path()),
+        ("copy", parent.parent().unwrap()),
+    ] {
+        for flags in ["--resume", ""] {
+            let outcome = place.small("train", &format!("--epochs 4 --checkpoint-dir @{checkpoint} {flags}"));
+            outcome.refused(USAGE, &[checkpoint, "is a checkpoint", &format!("in, {}", parent.display())]);
+        }
+    }
+    let files = ["manifest.json", "momentum.safetensors", "weights.safetensors"];
+    let mut found: Vec<_> =
+        std::fs::read_dir(place.path(NEWEST)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    found.sort();
+    assert_eq!(found, files);
+    assert!(!place.path("ck/step-00000009").exists());
+    place.small("eval", &format!("--checkpoint @{NEWEST}")).done();
+}
+
+#[test]
 fn row_01_a_checkpoint_that_was_cut_is_refused() {
     let place = two_checkpoints();
     let name = format!("{NEWEST}/weights.safetensors");

@@ -85,6 +85,16 @@ pub(super) fn checkpoints(directory: &Path) -> Result<Vec<PathBuf>, CheckpointEr
     Ok(folders)
 }
 
+/// Whether `path` has a name of ours: what is called so may be removed as a checkpoint is.
+pub(super) fn is_ours(path: &Path) -> bool {
+    kind_of_name(path).is_some()
+}
+
+/// Whether `path` is a checkpoint, or would count as one in the directory that it is in.
+pub(super) fn is_checkpoint(path: &Path) -> bool {
+    is_ours(path) || path.join(MANIFEST).exists()
+}
+
 /// The checkpoint that belongs to `path` and waits aside, where nothing is in its place.
 pub(super) fn left_aside(path: &Path) -> Option<PathBuf> {
     let aside = aside(path);
