@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::path::Path;
-
 use common::command::{Place, brigade};
 use serde_json::Value;
 
@@ -173,20 +171,19 @@ fn corrections_go_on_where_they_were() {
         }
         // Without what was carried the bits are others: the file is not there for nothing.
         place.small("train", &format!("{flags} --steps 5 --checkpoint-dir @bare")).done();
-        let step = place.path("bare/step-00000005");
-        forget_carried(&step);
+        forget_carried(&place, "bare/step-00000005");
         place.small("train", &format!("{flags} --checkpoint-dir @bare --resume --save @without")).done();
         assert!(place.read("expected") != place.read("without"), "{staleness}");
     }
 }
 
 /// Makes a checkpoint as one of a run without corrections would be.
-fn forget_carried(step: &Path) {
-    std::fs::remove_file(step.join("carried.safetensors")).unwrap();
-    let manifest = step.join("manifest.json");
-    let mut value: serde_json::Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+fn forget_carried(place: &Place, step: &str) {
+    std::fs::remove_file(place.path(&format!("{step}/carried.safetensors"))).unwrap();
+    let manifest = format!("{step}/manifest.json");
+    let mut value: Value = serde_json::from_slice(&place.read(&manifest)).unwrap();
     value["checksums"].as_object_mut().unwrap().remove("carried.safetensors").unwrap();
-    std::fs::write(&manifest, value.to_string()).unwrap();
+    place.write_manifest(&manifest, value);
 }
 
 #[test]

@@ -129,6 +129,7 @@ impl From<CheckpointError> for Failure {
         }
         let status = match error {
             CheckpointError::InUse { .. } => Status::InUse,
+            CheckpointError::Nested { .. } => Status::Usage,
             CheckpointError::NotFinite { .. } => Status::Numerics,
             CheckpointError::Panic { .. } => Status::Internal,
             _ => Status::Checkpoint,

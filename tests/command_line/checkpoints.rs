@@ -25,6 +25,32 @@ fn resuming_without_a_checkpoint_is_refused() {
 }
 
 #[test]
+fn saving_into_a_checkpoint_is_refused() {
+    let place = two_checkpoints();
+    let parent = place.path("ck").canonicalize().unwrap();
+    std::fs::create_dir(place.path("copy")).unwrap();
+    std::fs::copy(place.path(&format!("{NEWEST}/manifest.json")), place.path("copy/manifest.json")).unwrap();
+    for (checkpoint, parent) in [
+        (NEWEST, parent.as_path()),
+        ("ck/step-00000003/.", parent.as_path()),
+        ("ck/step-00000009", parent.as_path()),
+        ("copy", parent.parent().unwrap()),
+    ] {
+        for flags in ["--resume", ""] {
+            let outcome = place.small("train", &format!("--epochs 4 --checkpoint-dir @{checkpoint} {flags}"));
+            outcome.refused(USAGE, &[checkpoint, "is a checkpoint", &format!("in, {}", parent.display())]);
+        }
+    }
+    let files = ["manifest.json", "momentum.safetensors", "weights.safetensors"];
+    let mut found: Vec<_> =
+        std::fs::read_dir(place.path(NEWEST)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    found.sort();
+    assert_eq!(found, files);
+    assert!(!place.path("ck/step-00000009").exists());
+    place.small("eval", &format!("--checkpoint @{NEWEST}")).done();
+}
+
+#[test]
 fn row_01_a_checkpoint_that_was_cut_is_refused() {
     let place = two_checkpoints();
     let name = format!("{NEWEST}/weights.safetensors");
@@ -70,6 +96,27 @@ fn row_01_resuming_falls_back_to_the_newest_that_verifies() {
     place.small("train", "--checkpoint-dir @ck --resume").refused(CHECKPOINT, &["step-00000006", "0 bytes"]);
 }
 
+/// One bit of the samples that were seen changes the masks of dropout, and so every weight that comes after.
+#[test]
+fn row_02_one_flipped_bit_of_a_manifest_is_found() {
+    let place = two_checkpoints();
+    let name = format!("{NEWEST}/manifest.json");
+    let whole = String::from_utf8(place.read(&name)).unwrap();
+    place.small("train", "--epochs 3 --save @wanted").done();
+    for (from, to) in [("\"samples\": 44", "\"samples\": 45"), ("\"step\": 6", "\"step\": 7")] {
+        let edited = whole.replacen(from, to, 1);
+        assert_ne!(edited, whole);
+        place.write(&name, edited.as_bytes());
+        place.small("eval", &format!("--checkpoint @{NEWEST}")).refused(CHECKPOINT, &["manifest.json", "is damaged"]);
+        let outcome = place.small("train", "--epochs 3 --checkpoint-dir @ck --resume --save @found").done();
+        for words in ["manifest.json: is damaged", "3 steps must be trained again", "at step 3"] {
+            assert!(outcome.error.contains(words), "no `{words}` in {outcome:?}");
+        }
+        assert!(place.read("found") == place.read("wanted"), "the resumed run differs from an undisturbed one");
+        std::fs::remove_dir_all(place.path("ck/step-00000009")).unwrap();
+    }
+}
+
 #[test]
 fn row_05_pickles_and_other_foreign_files_are_not_decoded() {
     let place = Place::new();
@@ -98,7 +145,9 @@ fn row_08_a_manifest_that_lies_is_refused() {
     let name = format!("{NEWEST}/manifest.json");
     let whole = String::from_utf8(place.read(&name)).unwrap();
     let edits = [
-        ("\"format\": 2", "\"format\": 3", "format 3"),
+        ("\"format\": 3", "\"format\": 4", "format 4"),
+        ("\"samples\": 44", "\"samples\": 45", "is damaged"),
+        ("\"checksum\"", "\"cheksum\"", "no field `checksum`"),
         ("\"format\"", "\"fromat\"", "`format`"),
         ("{", "[", "manifest"),
     ];
@@ -111,7 +160,8 @@ fn row_08_a_manifest_that_lies_is_refused() {
     for (field, value) in [("step", huge), ("epoch", huge), ("batch", huge), ("samples", huge), ("batch", "3")] {
         let from = whole.find(&format!("\"{field}\": ")).unwrap() + field.len() + 4;
         let digits = whole[from..].find(|c: char| !c.is_ascii_digit()).unwrap();
-        place.write(&name, format!("{}{value}{}", &whole[..from], &whole[from + digits..]).as_bytes());
+        let edited = format!("{}{value}{}", &whole[..from], &whole[from + digits..]);
+        place.write_manifest(&name, serde_json::from_str(&edited).unwrap());
         let outcome = place.small("train", "--epochs 3 --checkpoint-dir @ck --resume");
         outcome.refused(CHECKPOINT, &["manifest.json", &format!("position.{field} is {value}"), "another one"]);
     }
@@ -163,7 +213,7 @@ fn row_08_a_manifest_whose_model_cannot_be_is_refused() {
     ] {
         let edited = whole.replacen(from, to, 1);
         assert_ne!(edited, whole);
-        place.write(&name, edited.as_bytes());
+        place.write_manifest(&name, serde_json::from_str(&edited).unwrap());
         let eval = format!("eval {data} --checkpoint @{NEWEST}");
         place.run(&eval).refused(CHECKPOINT, &["step-00000006/manifest.json", "model", word]);
     }
@@ -176,7 +226,7 @@ fn row_08_a_normalisation_of_other_channels_is_refused() {
     let mut manifest: serde_json::Value = serde_json::from_slice(&place.read(&name)).unwrap();
     for normalisation in [serde_json::json!([[0.5, 0.5], [0.5, 0.5]]), serde_json::json!([[0.5, -0.5]])] {
         manifest["normalisation"] = normalisation;
-        place.write(&name, manifest.to_string().as_bytes());
+        place.write_manifest(&name, manifest.clone());
         let outcome = place.small("eval", &format!("--checkpoint @{NEWEST}"));
         outcome.refused(CHECKPOINT, &["step-00000006/manifest.json", "normalisation", "wanted 1"]);
     }

@@ -1,7 +1,7 @@
 //! Where `train` writes: places that cannot be written, links, pipes, names that are no Unicode.
 
-use super::common::command::Place;
-use super::{DEVICE, STORAGE, train};
+use super::common::command::{Outcome, Place};
+use super::{DEVICE, STORAGE, USAGE, train};
 
 #[test]
 fn row_21_places_that_cannot_be_written_are_refused() {
@@ -35,6 +35,30 @@ fn row_21_a_partial_file_that_cannot_be_made_is_found_before_the_first_step() {
     }
     place.small("train", "--save @small.toml/ --events @events").refused(STORAGE, &["small.toml"]);
     assert!(!place.path("events").exists(), "the run began");
+}
+
+/// Files that flags name, in whatever spelling, before any of them is there.
+#[test]
+fn two_outputs_in_one_file_are_refused() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("sub")).unwrap();
+    for (flags, words) in [
+        ("--save w --timeline w", ["--save and --timeline", "/w;"]),
+        ("--save w --events ./w", ["--save and --events", "/w;"]),
+        ("--events w --timeline @w", ["--events and --timeline", "/w;"]),
+        ("--save w --events sub/../w", ["--save and --events", "/w;"]),
+        ("--save new/w --events ./new/w", ["--save and --events", "/w;"]),
+        // What is saved is written beside its place first.
+        ("--save w --events w.partial", ["--save and --events", "/w.partial;"]),
+        ("--save ck/step-00000003/weights.safetensors", ["--save ck/step-00000003", "place of a checkpoint"]),
+        ("--events ck/.lock", ["--events ck/.lock", "place of a checkpoint"]),
+    ] {
+        let line = format!("train --config @small.toml --checkpoint-dir ck {flags}");
+        let outcome: Outcome = place.command(&line).current_dir(place.path("")).output().unwrap().into();
+        outcome.refused(USAGE, &words);
+        assert!(!place.path("w").exists() && !place.path("ck").exists(), "{flags}: the run began");
+    }
+    place.small("train", "--checkpoint-dir @ck --save @ck/weights --events @ck/events --timeline @w").done();
 }
 
 #[cfg(unix)]
@@ -90,6 +114,44 @@ mod links {
     }
 
     #[test]
+    fn links_under_names_of_the_programs_own_are_not_written_through() {
+        for target in ["thesis", "nothing"] {
+            let place = Place::new();
+            std::fs::create_dir(place.path("ck")).unwrap();
+            place.write("thesis", b"thesis");
+            let link = |name: &str| symlink(place.path(target), place.path(name)).unwrap();
+            let untouched =
+                || assert!(place.read("thesis") == b"thesis" && !place.path("nothing").exists(), "{target}");
+            link("ck/.lock");
+            let outcome = place.small("train", "--checkpoint-dir @ck --events @events");
+            outcome.refused(STORAGE, &["ck/.lock", "symbolic link", "remove it"]);
+            assert!(!place.path("events").exists(), "the run began");
+            untouched();
+            std::fs::remove_file(place.path("ck/.lock")).unwrap();
+            // What is only there for a moment takes the link's place.
+            link("ck/.probe");
+            link("ck/.probe.partial");
+            place.small("train", "--checkpoint-dir @ck").done();
+            untouched();
+            link("weights.partial");
+            place.small("train", "--save @weights").refused(STORAGE, &["weights", "symbolic link"]);
+            untouched();
+        }
+    }
+
+    #[test]
+    fn two_outputs_in_one_file_are_refused_behind_links() {
+        let place = Place::new();
+        symlink("w", place.path("link")).unwrap();
+        symlink(place.path(""), place.path("here")).unwrap();
+        for flags in ["--save @w --events @link", "--save @here/w --timeline @link"] {
+            place.small("train", flags).refused(USAGE, &["both write", "/w;"]);
+            assert!(!place.path("w").exists(), "the run began");
+        }
+        place.small("train", "--save /dev/null --timeline /dev/null").done();
+    }
+
+    #[test]
     fn pipes_and_devices_are_written_as_they_are() {
         let place = Place::new();
         let wanted = wanted(&place);
@@ -115,11 +177,11 @@ mod links {
         let place = Place::new();
         let name = place.path("").join(std::ffi::OsStr::from_bytes(b"ck\xff"));
         let mut train = place.command("train --config @small.toml --events @events --json --checkpoint-dir");
-        crate::common::command::Outcome::from(train.arg(&name).output().unwrap()).done();
+        Outcome::from(train.arg(&name).output().unwrap()).done();
         let saved = place.events("events").into_iter().find(|event| event["event"] == "checkpoint").unwrap();
         assert!(saved["path"].as_str().unwrap().ends_with("ck\u{fffd}/step-00000003"), "{saved}");
         let mut eval = place.command("eval --config @small.toml --json --checkpoint");
-        let found = crate::common::command::Outcome::from(eval.arg(&name).output().unwrap()).json();
+        let found = Outcome::from(eval.arg(&name).output().unwrap()).json();
         assert!(found["checkpoint"].as_str().unwrap().contains("ck\u{fffd}"), "{found}");
     }
 }

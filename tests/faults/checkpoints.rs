@@ -89,7 +89,7 @@ fn row_06_a_manifest_names_a_file_elsewhere() {
         let whole = String::from_utf8(place.read(&manifest)).unwrap();
         let edited = whole.replacen("\"weights.safetensors\"", &format!("\"{name}\""), 1);
         assert_ne!(edited, whole);
-        place.write(&manifest, edited.as_bytes());
+        place.write_manifest(&manifest, serde_json::from_str(&edited).unwrap());
         place
             .small("eval", &format!("--checkpoint @{NEWEST}"))
             .refused(CHECKPOINT, &["manifest.json", &format!("`{name}`"), "its own folder"]);
@@ -174,6 +174,26 @@ fn row_23_the_last_and_the_best_are_kept() {
     wanted.sort();
     wanted.dedup();
     assert_eq!(steps_in(&place, "ck"), wanted);
+}
+
+#[test]
+fn row_23_folders_of_somebody_else_are_neither_counted_nor_removed() {
+    let place = two_checkpoints();
+    let notes = ["step-by-step-notes", "step-3", "step-00000003-backup", ".step-by-step.partial", ".step-3.replaced"];
+    for name in notes {
+        let folder = place.path(&format!("ck/{name}"));
+        std::fs::create_dir(&folder).unwrap();
+        for file in std::fs::read_dir(place.path("ck/step-00000006")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        }
+    }
+    let outcome = place.small("train", "--epochs 3 --checkpoint-dir @ck --keep 1 --resume").done();
+    let newest = place.text(NEWEST);
+    assert!(outcome.error.contains(&format!("resuming from {newest} at step 6")), "{outcome:?}");
+    let left = steps_in(&place, "ck");
+    assert!(notes.iter().all(|name| left.contains(&(*name).to_owned())), "{left:?}");
+    assert!(left.len() <= notes.len() + 2, "{left:?}");
 }
 
 #[test]

@@ -33,12 +33,12 @@ fn set_time(place: &Place, step: usize, time: SystemTime) {
     }
 }
 
-/// Changes the manifest of a step.
+/// Changes the manifest of a step, as if it had been saved so.
 fn edit(place: &Place, step: usize, change: impl FnOnce(&mut serde_json::Map<String, Value>)) {
     let name = format!("ck/{}/manifest.json", step_folder(step));
     let mut manifest: Value = serde_json::from_slice(&place.read(&name)).unwrap();
     change(manifest.as_object_mut().unwrap());
-    place.write(&name, manifest.to_string().as_bytes());
+    place.write_manifest(&name, manifest);
 }
 
 fn day() -> Duration {
@@ -118,14 +118,27 @@ fn row_08_checkpoints_of_the_format_before_are_read_and_come_first() {
     let place = Place::new();
     train(&place, "--epochs 3").done();
     for step in [3, 6, 9] {
-        edit(&place, step, |manifest| {
-            manifest.insert("format".into(), 1.into());
-            manifest.remove("serial").unwrap();
-        });
+        make_older(&place, step, 1);
     }
     assert_eq!(newest(&place), step_folder(9));
     train(&place, "--epochs 1").done();
     assert_eq!(newest(&place), step_folder(3));
+    // Those of format 2 have their numbers.
+    make_older(&place, 3, 2);
+    assert_eq!(newest(&place), step_folder(3));
+}
+
+/// Makes the checkpoint of a step one of an older format.
+fn make_older(place: &Place, step: usize, format: u32) {
+    let name = format!("ck/{}/manifest.json", step_folder(step));
+    let mut manifest: Value = serde_json::from_slice(&place.read(&name)).unwrap();
+    let fields = manifest.as_object_mut().unwrap();
+    fields.insert("format".into(), format.into());
+    fields.remove("checksum").unwrap();
+    if format == 1 {
+        fields.remove("serial").unwrap();
+    }
+    place.write(&name, manifest.to_string().as_bytes());
 }
 
 #[test]
@@ -136,5 +149,19 @@ fn row_08_a_serial_number_that_cannot_be_is_refused() {
     place.small("eval", "--checkpoint @ck").refused(CHECKPOINT, &["manifest.json", "serial", "18446744073709551615"]);
     // Another run publishes there all the same.
     train(&place, "--epochs 1").done();
+    assert_eq!(newest(&place), step_folder(3));
+}
+
+/// The number after the highest that is read could not be read again.
+#[test]
+fn row_08_a_serial_number_that_none_can_follow_is_refused_at_the_start() {
+    let place = Place::new();
+    train(&place, "--epochs 1").done();
+    edit(&place, 3, |manifest| _ = manifest.insert("serial".into(), (1_u64 << 53).into()));
+    for flags in ["--resume", ""] {
+        let outcome = train(&place, &format!("--epochs 2 --events @events {flags}"));
+        outcome.refused(CHECKPOINT, &["step-00000003/manifest.json", "serial: 9007199254740992", "another directory"]);
+        assert!(!place.path("events").exists(), "the run began");
+    }
     assert_eq!(newest(&place), step_folder(3));
 }

@@ -1,6 +1,7 @@
 //! `brigade train`: the main job.
 
 mod events;
+mod outputs;
 mod resume;
 
 use std::ops::ControlFlow;
@@ -16,6 +17,7 @@ use brigade_pipeline::{
 };
 
 use self::events::{Events, end_event, progress_event, recovery_event, start_event};
+use self::outputs::check_apart;
 use self::resume::{check_fingerprint, check_position, resume};
 use super::{setup, timeline};
 use crate::output;
@@ -53,6 +55,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let settings = Settings::new(args.config.as_deref(), args.words)?;
     let (saved_to, events_to) =
         (args.save.or_else(|| settings.save.clone()), args.events.or_else(|| settings.events.clone()));
+    let outputs = [("--save", &saved_to), ("--events", &events_to), ("--timeline", &args.timeline)];
+    check_apart(&outputs, settings.checkpoint_dir.as_deref())?;
     // Before anything is read: what another run is about to write must not be gone on from.
     let store = settings.checkpoint_dir.as_deref().map(Store::open).transpose()?;
     let store = store.map(|store| store.keeping(settings.keep));

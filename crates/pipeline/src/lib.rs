@@ -25,7 +25,8 @@ mod watchdog;
 
 pub use batch::{Batches, Samples, microbatches};
 pub use checkpoint::{
-    Checkpoint, CheckpointError, Manifest, Store, Values, check_writable, read_tensors, write_file, write_tensors,
+    Checkpoint, CheckpointError, Manifest, Store, Values, check_writable, files_written, read_tensors, write_file,
+    write_tensors,
 };
 pub use data_parallel::{DataParallel, DataParallelOptions, DataParallelReport, WorkerReport};
 pub use error::PipelineError;

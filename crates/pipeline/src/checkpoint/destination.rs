@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 
-use super::CheckpointError;
+use super::{CheckpointError, disk};
 
 /// As many as Linux follows.
 const MOST_LINKS: usize = 40;
@@ -53,6 +53,27 @@ pub fn check_writable(path: &Path) -> std::result::Result<(), CheckpointError> {
     Destination::of(path).and_then(|destination| destination.check()).map_err(CheckpointError::io("writing", path))
 }
 
+/// The files that writing to `path` makes or replaces, under the one name that each has however `path` is spelt; none where
+/// that is a pipe or a device.
+///
+/// # Errors
+/// Where links lead nowhere.
+pub fn files_written(path: &Path) -> std::result::Result<Vec<PathBuf>, CheckpointError> {
+    match Destination::of(path).map_err(CheckpointError::io("writing", path))? {
+        Destination::Beside { partial, place } => Ok([place, partial].map(|file| whole(&file)).into()),
+        Destination::Into(_) => Ok(Vec::new()),
+    }
+}
+
+/// `path` from the root on and without links, as far as it is there.
+pub(super) fn whole(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    fs::canonicalize(&absolute).unwrap_or_else(|_| match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) => whole(parent).join(name),
+        _ => absolute,
+    })
+}
+
 fn end_of_links(path: &Path) -> Result<PathBuf> {
     let mut place = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -67,7 +88,7 @@ fn end_of_links(path: &Path) -> Result<PathBuf> {
 
 fn can_be_written(path: &Path) -> Result<()> {
     let new = !path.exists();
-    File::options().append(true).create(true).open(path)?;
+    disk::open_own(File::options().append(true).create(true), path)?;
     if new { fs::remove_file(path) } else { Ok(()) }
 }
 

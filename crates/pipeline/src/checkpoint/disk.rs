@@ -3,7 +3,7 @@
 //! `faults` of `brigade-devices` there is neither.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Error, ErrorKind, Result, Write};
 use std::path::Path;
 
@@ -29,10 +29,30 @@ pub(super) fn create_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes a whole file and syncs its content; its name is durable when its folder has been synced.
+/// Opens a file of the program's own. A link there is somebody else's, and what it leads to is not touched.
+pub(super) fn open_own(options: &mut OpenOptions, path: &Path) -> Result<File> {
+    match fs::symlink_metadata(path).map(|found| found.file_type()) {
+        Ok(found) if found.is_symlink() => {
+            return Err(Error::other("is a symbolic link, which is not followed; remove it"));
+        }
+        Ok(found) if !found.is_file() => return Err(Error::other("is not a file; remove it")),
+        _ => {}
+    }
+    // Nor one that has come there since.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    options.open(path)
+}
+
+/// Writes a whole file and syncs its content; its name is durable when its folder has been synced. The file is made anew:
+/// what had its name is left over, or a link, and what that leads to stays as it is.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     pass("storage.create")?;
-    let mut file = File::create(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(path)?;
     note("file", path, None);
     file.write_all(&damaged("storage.write", bytes)?)?;
     pass("storage.sync")?;

@@ -34,7 +34,17 @@ pub(super) fn carried_name(parameter: &str, what: Carried) -> String {
 
 /// The folder of the checkpoint of `step`.
 pub(super) fn of_step(directory: &Path, step: usize) -> PathBuf {
-    directory.join(format!("{STEP}{step:08}"))
+    directory.join(name_of_step(step))
+}
+
+fn name_of_step(step: usize) -> String {
+    format!("{STEP}{step:08}")
+}
+
+/// The step of a name that [`name_of_step`] gives; any other is somebody else's, however it begins.
+fn step_of_name(name: &str) -> Option<usize> {
+    let step = name.strip_prefix(STEP)?.parse().ok()?;
+    (name == name_of_step(step)).then_some(step)
 }
 
 /// Where the checkpoint of `folder` is while it is not whole.
@@ -52,13 +62,15 @@ pub(super) fn kind_of(path: &Path) -> Option<Kind> {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
         return None;
     }
+    kind_of_name(path)
+}
+
+fn kind_of_name(path: &Path) -> Option<Kind> {
     let name = name_of(path);
-    if name.starts_with(STEP) {
-        return Some(Kind::Published);
-    }
-    let hidden = name.strip_prefix('.').filter(|name| name.starts_with(STEP))?;
-    let replaced = hidden.strip_suffix(REPLACED).map(|step| Kind::Replaced(path.with_file_name(step)));
-    replaced.or_else(|| hidden.ends_with(PARTIAL).then_some(Kind::Partial))
+    let Some(hidden) = name.strip_prefix('.') else { return step_of_name(&name).map(|_| Kind::Published) };
+    let without = |suffix| hidden.strip_suffix(suffix).filter(|step| step_of_name(step).is_some());
+    let replaced = without(REPLACED).map(|step| Kind::Replaced(path.with_file_name(step)));
+    replaced.or_else(|| without(PARTIAL).map(|_| Kind::Partial))
 }
 
 /// The checkpoints of a directory in no order; none where there is no directory. One that was set aside counts where no
@@ -73,6 +85,16 @@ pub(super) fn checkpoints(directory: &Path) -> Result<Vec<PathBuf>, CheckpointEr
     Ok(folders)
 }
 
+/// Whether `path` has a name of ours: what is called so may be removed as a checkpoint is.
+pub(super) fn is_ours(path: &Path) -> bool {
+    kind_of_name(path).is_some()
+}
+
+/// Whether `path` is a checkpoint, or would count as one in the directory that it is in.
+pub(super) fn is_checkpoint(path: &Path) -> bool {
+    is_ours(path) || path.join(MANIFEST).exists()
+}
+
 /// The checkpoint that belongs to `path` and waits aside, where nothing is in its place.
 pub(super) fn left_aside(path: &Path) -> Option<PathBuf> {
     let aside = aside(path);
@@ -83,7 +105,7 @@ pub(super) fn left_aside(path: &Path) -> Option<PathBuf> {
 pub(super) fn step_of(folder: &Path) -> Option<usize> {
     let name = name_of(folder);
     let shown = name.strip_prefix('.').and_then(|name| name.strip_suffix(REPLACED)).unwrap_or(&name);
-    shown.strip_prefix(STEP)?.parse().ok()
+    step_of_name(shown)
 }
 
 /// What is in a directory; nothing where there is none.
@@ -97,4 +119,26 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>, CheckpointError>
 
 fn name_of(path: &Path) -> Cow<'_, str> {
     path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_23_only_names_that_are_written_are_known() {
+        let known = |name: &str| kind_of_name(Path::new(name)).is_some();
+        for step in [0, 3, 99_999_999, 100_000_000, usize::MAX] {
+            let folder = of_step(Path::new("ck"), step);
+            assert_eq!(step_of(&folder), Some(step));
+            for path in [partial(&folder), aside(&folder), folder] {
+                assert!(kind_of_name(&path).is_some(), "{}", path.display());
+            }
+        }
+        for name in ["step-", "step-3", "step-+0000003", "step-000000003", "step-00000003-backup", "step-by-step-notes"]
+        {
+            let hidden = [PARTIAL, REPLACED].map(|suffix| format!(".{name}{suffix}"));
+            assert!(!known(name) && !hidden.iter().any(|name| known(name)), "{name}");
+        }
+    }
 }

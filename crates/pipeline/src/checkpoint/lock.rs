@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::CheckpointError;
+use super::{CheckpointError, disk};
 
-const NAME: &str = ".lock";
+pub(super) const NAME: &str = ".lock";
 
 /// Held as long as it lives. It is the system's own lock on a file, which goes with the process however that ends: what
 /// is left of a process that was killed holds nothing.
@@ -21,8 +21,9 @@ impl Lock {
     pub(super) fn take(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(NAME);
         let failed = |error| CheckpointError::io("locking", &path)(error);
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = disk::open_own(&mut options, &path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(directory, &path)),

@@ -24,13 +24,13 @@ mod writer;
 #[cfg(fuzzing)]
 pub(crate) use files::read_bytes;
 #[cfg(fuzzing)]
-pub(crate) use manifest::parse_manifest;
+pub(crate) use manifest::{check_text, parse_manifest};
 
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use destination::check_writable;
+pub use destination::{check_writable, files_written};
 pub use files::{Values, read_tensors, write_file, write_tensors};
 pub use manifest::Manifest;
 pub use read::Checkpoint;
@@ -91,6 +91,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// Process and host of the other run.
         holder: String,
+    },
+    /// A checkpoint where a directory of checkpoints is wanted.
+    #[error("{path} is a checkpoint or has the name of one, and none can be saved in another; name the directory that it is in, {directory}", path = path.display(), directory = directory.display())]
+    Nested {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The directory that it is in.
+        directory: PathBuf,
     },
     /// The thread that writes checkpoints ended with a fault of its own.
     #[error("{path}: the thread that writes checkpoints ended with a fault of its own: {message}; this is a bug, please report it", path = path.display())]

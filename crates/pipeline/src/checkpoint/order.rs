@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
-use super::folder::{checkpoints, step_of};
-use super::manifest::serial_of;
+use super::folder::{MANIFEST, checkpoints, step_of};
+use super::manifest::{LAST_TO_COUNT_FROM, serial_of};
 
 /// A checkpoint in its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +28,20 @@ pub(super) fn listed(directory: &Path) -> Result<Vec<Listed>, CheckpointError> {
     Ok(listed)
 }
 
-/// The highest serial number of a directory.
+/// The highest serial number of a directory, from which a run there counts on.
 pub(super) fn highest_serial(directory: &Path) -> Result<u64, CheckpointError> {
-    Ok(listed(directory)?.iter().filter_map(|one| one.serial).max().unwrap_or(0))
+    let listed = listed(directory)?;
+    let numbered = listed.iter().filter_map(|one| Some((one.serial?, &one.folder)));
+    match numbered.max() {
+        Some((serial, folder)) if serial > LAST_TO_COUNT_FROM => Err(CheckpointError::Invalid {
+            path: folder.join(MANIFEST),
+            reason: format!(
+                "serial: {serial} is more than {LAST_TO_COUNT_FROM}, from which no run counts on; remove this checkpoint, or \
+                 save to another directory"
+            ),
+        }),
+        highest => Ok(highest.map_or(0, |(serial, _)| serial)),
+    }
 }
 
 fn put_in_order(listed: &mut [Listed]) {

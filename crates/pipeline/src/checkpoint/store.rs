@@ -6,11 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::destination::whole;
 use super::files::{Values, checksums, write_file, write_tensors};
 use super::folder::{self, CARRIED, Kind, MANIFEST, MOMENTUM, WEIGHTS, carried_name, kind_of};
-use super::lock::Lock;
+use super::lock::{self, Lock};
+use super::manifest::written;
 use super::{CheckpointError, Manifest, disk, order, retention};
 use crate::{Carried, NamedTensor};
+
+/// Made and removed to try whether files can be.
+const PROBE: &str = ".probe";
 
 /// A directory that checkpoints are published in, by this process alone.
 #[derive(Debug, Clone)]
@@ -27,8 +32,9 @@ impl Store {
     /// a save that was cut off has left.
     ///
     /// # Errors
-    /// Where it cannot be made or written, or another run publishes there.
+    /// Where it cannot be made or written, is a checkpoint itself, or another run publishes there.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
+        refuse_checkpoint(directory)?;
         disk::create_folders(directory).map_err(CheckpointError::io("making", directory))?;
         // Before anything else is touched: two runs that try the directory at once would take each other's files away.
         let lock = Lock::take(directory)?;
@@ -43,6 +49,13 @@ impl Store {
     pub fn keeping(mut self, keep: Option<usize>) -> Self {
         self.keep = keep;
         self
+    }
+
+    /// Whether a store in `directory` may put something of its own in the place of `file`, as [`crate::files_written`] names it.
+    pub fn would_own(directory: &Path, file: &Path) -> bool {
+        let within = file.strip_prefix(whole(directory)).ok();
+        let first = within.and_then(|within| within.iter().next()).map(Path::new);
+        first.is_some_and(|name| [lock::NAME, PROBE].map(Path::new).contains(&name) || folder::is_ours(name))
     }
 
     /// Where the checkpoints are.
@@ -107,10 +120,21 @@ impl Store {
     }
 }
 
+/// A checkpoint within another would not be found beside the others, and would go with the one that it is in.
+fn refuse_checkpoint(directory: &Path) -> Result<(), CheckpointError> {
+    let place = whole(directory);
+    match place.parent() {
+        Some(parent) if folder::is_checkpoint(&place) => {
+            Err(CheckpointError::Nested { path: directory.to_owned(), directory: parent.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether files can be written in a directory.
 fn try_to_write(directory: &Path) -> Result<(), CheckpointError> {
-    let probe = directory.join(".probe");
-    write_file(&probe, b"")?;
+    let probe = directory.join(PROBE);
+    disk::write(&probe, b"").map_err(CheckpointError::io("writing", &probe))?;
     fs::remove_file(&probe).map_err(CheckpointError::io("removing", &probe))
 }
 
@@ -126,7 +150,7 @@ fn write_into(folder: &Path, mut manifest: Manifest, tensors: &[NamedTensor]) ->
         manifest.checksums.insert(file.to_owned(), checksums(&values));
     }
     let path = folder.join(MANIFEST);
-    let text = serde_json::to_string_pretty(&manifest)
+    let text = written(&manifest)
         .map_err(|error| CheckpointError::Invalid { path: path.clone(), reason: error.to_string() })?;
     write_file(&path, text.as_bytes())
 }
@@ -224,8 +248,8 @@ mod tests {
     fn row_22_a_directory_in_use_is_not_touched() {
         let folder = tempfile::tempdir().unwrap();
         let _first = Store::open(folder.path()).unwrap();
-        // As if the first run were just trying whether it can write.
-        fs::create_dir(folder.path().join(".probe.partial")).unwrap();
+        // The second run would end with this where it tried whether it can write.
+        fs::create_dir(folder.path().join(".probe")).unwrap();
         let second = Store::open(folder.path()).map(|_| ()).unwrap_err();
         assert!(matches!(second, CheckpointError::InUse { .. }), "{second}");
     }
