@@ -85,6 +85,9 @@ pub(super) struct OfStages {
     /// By the ledgers of the stages that ran by themselves.
     pub(super) memory_bytes: u64,
     pub(super) simulated: Figure,
+    /// What each stage's device is busy for with a step, by itself, in steps of one stage: these are simulated, and the
+    /// largest is the bound.
+    stage_times: Vec<f64>,
     /// Where the machine has a core for each stage.
     pub(super) measured: Option<Measured>,
 }

@@ -89,6 +89,7 @@ impl Bench {
             stages: alone.stages,
             memory_bytes: alone.turns.last().map_or(0, |beside| beside.turn.memory_bytes()),
             simulated: simulated(alone, self.subject.steps, rounds),
+            stage_times: Times::of_devices(&alone.turns).busy().collect(),
             measured: side_by_side.map(|side_by_side| measured(side_by_side, alone, rounds)),
         }
     }

@@ -20,6 +20,8 @@ fn no_speedup_exceeds_its_bound() {
         assert!(efficiency <= 1.0 + 1e-9, "{of:?}");
         assert!(0.0 < spread[0] && spread[0] <= spread[1] && spread[1].is_finite(), "{of:?}");
     }
+    let slowest = two.stage_times.iter().copied().fold(0.0, f64::max);
+    assert!(two.stage_times.len() == 2 && (two.simulated.bound * slowest - 1.0).abs() < 1e-9, "{of:?}");
     // Both stages together hold at least the weights, gradients and momentum of all parameters.
     let parameters = built_in("lenet5").unwrap().parameter_elements() as u64;
     assert!(two.memory_bytes > 3 * 4 * parameters, "{of:?}");

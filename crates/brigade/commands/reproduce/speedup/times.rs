@@ -87,9 +87,14 @@ impl Times {
         simulation.map_or(f64::NAN, |simulation| simulation.makespan())
     }
 
-    /// How long the slowest stage is busy with a step.
+    /// How long each stage is busy with a step.
+    pub(super) fn busy(&self) -> impl Iterator<Item = f64> {
+        self.stages.iter().map(busy)
+    }
+
+    /// How long the slowest stage is.
     pub(super) fn slowest(&self) -> f64 {
-        self.stages.iter().map(busy).fold(0.0, f64::max)
+        self.busy().fold(0.0, f64::max)
     }
 }
 
