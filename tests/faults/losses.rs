@@ -1,5 +1,7 @@
 //! Devices that are lost or have no room, at any of their calls.
 
+use serde_json::Value;
+
 use crate::common::command::Place;
 use crate::support::{Halfway, newest_verifies, within_limit};
 
@@ -67,6 +69,27 @@ fn row_32_a_device_lost_while_tuning_on_llvmpipe() {
     let found = cache["found"].as_array().unwrap();
     assert!(!found.is_empty() && found.iter().all(|found| found["wrong"] == serde_json::json!({})), "{cache}");
     newest_verifies(&place.path("saved"));
+}
+
+/// A checkpoint of other weights has no older version of them: what stands in for it must survive a loss as well.
+#[test]
+fn row_32_weights_that_become_double_buffered_come_back() {
+    let place = Place::new();
+    let run = "--tune off --stages 2 --schedule 1f1b-async --microbatches 2";
+    let call = place.calls(&format!("{run} --epochs 1"))["device1.submit"] - 2;
+    let resumed = |saved: &str, fault: &str| {
+        place.train_with("", &format!("{run} --epochs 1 --checkpoint-dir @{saved}")).done();
+        let rest = format!("--epochs 4 --weights double-buffered --checkpoint-dir @{saved} --resume --events @events");
+        place.train_with(fault, &format!("{run} {rest} --save @{saved}.safetensors")).done();
+        place.read(&format!("{saved}.safetensors"))
+    };
+    let wanted = resumed("undisturbed", "");
+    assert!(resumed("disturbed", &format!("device1.submit@{call}:lost")) == wanted, "other weights");
+    assert_eq!(recoveries(&place)[0]["step"], 3);
+}
+
+fn recoveries(place: &Place) -> Vec<Value> {
+    place.events("events").into_iter().filter(|event| event["event"] == "recovery").collect()
 }
 
 /// Of two unlike devices one goes for good and the other takes its layers. What it then computes is what a run computes that
