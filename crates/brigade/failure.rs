@@ -49,12 +49,20 @@ pub struct Failure {
     pub message: String,
     /// Whether it is the loss of a device, which may come back.
     pub lost: bool,
+    /// The device that failed, where one did.
+    pub device: Option<String>,
 }
 
 impl Failure {
     /// A failure with a message of its own.
     pub fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), lost: false }
+        Self { status, message: message.into(), lost: false, device: None }
+    }
+
+    /// The same, as what came of another fault.
+    #[must_use]
+    pub fn after(self, fault: &str) -> Self {
+        Self { message: format!("{fault}; {}", self.message), ..self }
     }
 
     /// An error of the command line or the run file.
@@ -150,7 +158,8 @@ fn device_status(error: &DeviceError) -> Status {
 impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Self {
         let lost = matches!(error, DeviceError::Lost { .. });
-        Self { lost, ..Self::new(device_status(&error), error.to_string()) }
+        let device = error.device().map(str::to_owned);
+        Self { lost, device, ..Self::new(device_status(&error), error.to_string()) }
     }
 }
 
@@ -173,8 +182,11 @@ impl From<PipelineError> for Failure {
             | PipelineError::Disconnected { .. }
             | PipelineError::Ended => Status::Internal,
         };
-        let lost = matches!(error, PipelineError::Device { source: DeviceError::Lost { .. }, .. });
-        Self { lost, ..Self::new(status, error.to_string()) }
+        let message = error.to_string();
+        match error {
+            PipelineError::Device { source, .. } => Self { message, ..Self::from(source) },
+            _ => Self::new(status, message),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod devices;
 mod failure;
 #[cfg(fuzzing)]
 pub mod fuzz;
+mod host;
 mod recovery;
 mod room;
 mod self_tests;

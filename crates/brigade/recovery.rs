@@ -8,7 +8,7 @@
 mod losses;
 mod on_nan;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ use brigade_pipeline::{
 use crate::failure::Failure;
 use crate::trainer::Trainer;
 pub use losses::start_through_losses;
-use losses::{Loss, reopened, restored, without};
+use losses::{Loss, rebuilt};
 pub use on_nan::OnNan;
 
-/// Losses between two snapshots after which the device counts as gone: it comes back and does not stay.
+/// Losses of one device between two snapshots after which it counts as gone: it comes back and does not stay.
 const LOSSES: usize = 3;
 
 /// Steps without numbers between two snapshots after which training has diverged, whatever is done about it.
@@ -103,13 +103,18 @@ pub fn train_through_faults(
 ) -> Result<Survived, Failure> {
     let Start { pipeline, tensors, position } = start;
     let options = options.clone();
-    let snapshot = Snapshot { report: RunReport::from(position), tensors: Arc::new(tensors), losses: 0, bad_steps: 0 };
+    let snapshot = Snapshot {
+        report: RunReport::from(position),
+        tensors: Arc::new(tensors),
+        losses: BTreeMap::new(),
+        bad_steps: 0,
+    };
     let mut run = Run { trainer: trainer.clone(), pipeline, options, on_nan, snapshot, ends_part: false };
     while run.ends_part || !run.is_over() {
         if let Err(error) = run.go_on(source, observe) {
-            let recovery;
-            (run, recovery) = run.recover(error, source.training_samples())?;
-            recovered(&recovery);
+            let recoveries;
+            (run, recoveries) = run.recover(error, source.training_samples())?;
+            recoveries.iter().for_each(&mut *recovered);
         }
     }
     let Snapshot { report, tensors, .. } = run.snapshot;
@@ -121,8 +126,8 @@ struct Snapshot {
     /// What the run has given up to it, and where it stands there.
     report: RunReport,
     tensors: Arc<Vec<NamedTensor>>,
-    /// Devices lost since.
-    losses: usize,
+    /// How often each device was lost since.
+    losses: BTreeMap<String, usize>,
     /// Steps without numbers since.
     bad_steps: usize,
 }
@@ -159,7 +164,8 @@ impl Run {
             if let Progress::Snapshot { report, tensors } = progress {
                 let mut so_far = before.clone();
                 so_far.absorb((**report).clone());
-                *snapshot = Snapshot { report: so_far, tensors: Arc::clone(tensors), losses: 0, bad_steps };
+                *snapshot =
+                    Snapshot { report: so_far, tensors: Arc::clone(tensors), losses: BTreeMap::new(), bad_steps };
             }
             observe(progress)
         };
@@ -171,68 +177,82 @@ impl Run {
         Ok(())
     }
 
-    /// The same run set back to the snapshot, where the error is one that can be survived.
-    fn recover(self, error: TrainError, samples: usize) -> Result<(Self, Recovery), Failure> {
+    /// The same run set back to the snapshot, where the error is one that can be survived, and what was done about it.
+    fn recover(self, error: TrainError, samples: usize) -> Result<(Self, Vec<Recovery>), Failure> {
         match error {
             TrainError::Pipeline(error @ PipelineError::NotFinite { stage, step, .. }) => {
                 self.leave_out(error, stage, step, samples)
             }
-            TrainError::Pipeline(error) => Self::after_loss(self, &Loss::of(error)?),
+            TrainError::Pipeline(error) => self.after_loss(Loss::of(error)?),
             error @ TrainError::Checkpoint(_) => Err(error.into()),
         }
     }
 
-    fn after_loss(self, loss: &Loss) -> Result<(Self, Recovery), Failure> {
+    fn after_loss(mut self, loss: Loss) -> Result<(Self, Vec<Recovery>), Failure> {
         let started = Instant::now();
-        let Self { trainer, pipeline, options, on_nan, mut snapshot, ends_part } = self;
-        // What the stages hold on the other devices must be free before they are built again.
-        drop(pipeline);
-        let step = snapshot.report.position.step;
-        tracing::warn!("{}; going back to step {step}", loss.error);
-        snapshot.losses += 1;
-        let again = if snapshot.losses < LOSSES { reopened(&trainer, &snapshot.tensors) } else { None };
-        let device = loss.device.clone();
-        let (remedy, trainer, pipeline) = match again {
-            Some(pipeline) => (Remedy::Reopened { device }, trainer, pipeline),
-            None => {
-                let (trainer, pipeline) = without(&trainer, loss, &snapshot.tensors)?;
-                (Remedy::Moved { device }, trainer, pipeline)
-            }
-        };
-        let (stage, reason, elapsed) = (loss.stage, loss.error.to_string(), started.elapsed());
+        let step = self.snapshot.report.position.step;
+        tracing::warn!("{}; going back to step {step}", loss.reason);
+        let losses = self.snapshot.losses.entry(loss.device.clone()).or_default();
+        *losses += 1;
+        let given_up = (*losses >= LOSSES).then(|| loss.clone());
+        let (run, gone) = self.rebuilt(given_up).map_err(|failure| failure.after(&loss.reason))?;
+        let elapsed = started.elapsed();
+        let (lost, others): (Vec<_>, _) = gone.into_iter().partition(|other| other.device == loss.device);
+        let Loss { stage, device, reason } = loss;
+        let remedy = if lost.is_empty() { Remedy::Reopened { device } } else { Remedy::Moved { device } };
         let recovery = Recovery { stage, reason, step, elapsed, remedy };
-        Ok((Self { trainer, pipeline, options, on_nan, snapshot, ends_part }, recovery))
+        Ok((run, [recovery].into_iter().chain(moved(others, step, elapsed)).collect()))
     }
 
     fn leave_out(
-        self,
+        mut self,
         error: PipelineError,
         stage: usize,
         bad_step: usize,
         samples: usize,
-    ) -> Result<(Self, Recovery), Failure> {
+    ) -> Result<(Self, Vec<Recovery>), Failure> {
         let started = Instant::now();
-        let Self { trainer, pipeline, mut options, on_nan, mut snapshot, mut ends_part } = self;
+        let (options, snapshot, policy) = (&mut self.options, &mut self.snapshot, self.on_nan);
         snapshot.bad_steps += 1;
-        if on_nan == OnNan::Stop || snapshot.bad_steps > BAD_STEPS {
+        if policy == OnNan::Stop || snapshot.bad_steps > BAD_STEPS {
             return Err(error.into());
         }
-        drop(pipeline);
         let position = &mut snapshot.report.position;
-        match on_nan {
+        match policy {
             OnNan::RollBack => {
                 *position = on_nan::after(bad_step, *position, samples, options.batch);
-                ends_part = position.batch == 0 || options.steps.is_some_and(|steps| position.step >= steps);
+                self.ends_part = position.batch == 0 || options.steps.is_some_and(|steps| position.step >= steps);
             }
             OnNan::Skip | OnNan::Stop => options.left_out = with(&options.left_out, bad_step),
         }
         let (step, reason) = (position.step, error.to_string());
-        tracing::warn!("{reason}; {}: going on from step {step}", on_nan.word());
-        let pipeline = restored(&trainer, &snapshot.tensors)?;
-        let remedy = Remedy::LeftOut { bad_step, policy: on_nan };
-        let recovery = Recovery { stage, reason, step, elapsed: started.elapsed(), remedy };
-        Ok((Self { trainer, pipeline, options, on_nan, snapshot, ends_part }, recovery))
+        tracing::warn!("{reason}; {}: going on from step {step}", policy.word());
+        let (run, gone) = self.rebuilt(None).map_err(|failure| failure.after(&reason))?;
+        let elapsed = started.elapsed();
+        let recovery = Recovery { stage, reason, step, elapsed, remedy: Remedy::LeftOut { bad_step, policy } };
+        Ok((run, [recovery].into_iter().chain(moved(gone, step, elapsed)).collect()))
     }
+
+    /// The same run on new stages, and the devices that these do without.
+    fn rebuilt(self, given_up: Option<Loss>) -> Result<(Self, Vec<Loss>), Failure> {
+        let Self { trainer, pipeline, options, on_nan, snapshot, ends_part } = self;
+        // What the stages hold on the devices must be free before they are built again.
+        drop(pipeline);
+        let (trainer, pipeline, gone) = rebuilt(trainer, given_up, &snapshot.tensors)?;
+        Ok((Self { trainer, pipeline, options, on_nan, snapshot, ends_part }, gone))
+    }
+}
+
+/// What became of the devices that were lost while stages were built again.
+fn moved(gone: Vec<Loss>, step: usize, elapsed: Duration) -> impl Iterator<Item = Recovery> {
+    let moved = move |Loss { stage, device, reason }| Recovery {
+        stage,
+        reason,
+        step,
+        elapsed,
+        remedy: Remedy::Moved { device },
+    };
+    gone.into_iter().map(moved)
 }
 
 fn with(steps: &BTreeSet<usize>, step: usize) -> Arc<BTreeSet<usize>> {

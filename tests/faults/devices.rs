@@ -1,6 +1,6 @@
 //! Adapters that are not there, lack something, go, or compute wrong numbers.
 
-use crate::common::command::Place;
+use crate::common::command::{Place, SMALL};
 use crate::support::{Halfway, within_limit};
 
 /// Two epochs of three steps.
@@ -128,6 +128,20 @@ fn row_30_the_plan_does_not_fit_in_memory() {
     assert!(!String::from_utf8(place.read("events")).unwrap().contains("step"));
     let line = format!("train --config @small.toml --stages 2 --batch {batch} --steps 1 --memory-budget 0.5");
     within_limit(place.command(&line)).done();
+}
+
+/// Weights, gradients and momentum of 500 layers of 4 GiB each are more than any machine has.
+#[cfg(target_os = "linux")]
+#[test]
+fn row_30_the_plan_does_not_fit_in_the_memory_of_the_machine() {
+    let place = Place::new();
+    let (start, end) = SMALL.split_at(SMALL.find("[[layers]]").unwrap());
+    let layers = "[[layers]]\nop = \"linear\"\nout_features = 32768\n".repeat(501);
+    place.write("small.toml", format!("{start}{layers}{}", &end[end.rfind("[[layers]]").unwrap()..]).as_bytes());
+    let outcome = within_limit(place.command("train --config @small.toml --stages 2"));
+    let need = bytes_needed(&outcome.error.replace("adapters need ", "adapters needs "));
+    outcome.refused(6, &["memory of this machine", "together, and it has", "no smaller batch fits", "schedule"]);
+    assert!((6e12..7e12).contains(&need), "{need}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Devices that are lost or have no room, at any of their calls.
 
+use serde_json::Value;
+
 use crate::common::command::Place;
 use crate::support::{Halfway, newest_verifies, within_limit};
 
@@ -69,27 +71,90 @@ fn row_32_a_device_lost_while_tuning_on_llvmpipe() {
     newest_verifies(&place.path("saved"));
 }
 
-/// Of two unlike devices one goes for good and the other takes its layers. What it then computes is what a run computes that
-/// goes on there alone from the same snapshot.
+/// A checkpoint of other weights has no older version of them: what stands in for it must survive a loss as well.
+#[test]
+fn row_32_weights_that_become_double_buffered_come_back() {
+    let place = Place::new();
+    let run = "--tune off --stages 2 --schedule 1f1b-async --microbatches 2";
+    let call = place.calls(&format!("{run} --epochs 1"))["device1.submit"] - 2;
+    let resumed = |saved: &str, fault: &str| {
+        place.train_with("", &format!("{run} --epochs 1 --checkpoint-dir @{saved}")).done();
+        let rest = format!("--epochs 4 --weights double-buffered --checkpoint-dir @{saved} --resume --events @events");
+        place.train_with(fault, &format!("{run} {rest} --save @{saved}.safetensors")).done();
+        place.read(&format!("{saved}.safetensors"))
+    };
+    let wanted = resumed("undisturbed", "");
+    assert!(resumed("disturbed", &format!("device1.submit@{call}:lost")) == wanted, "other weights");
+    assert_eq!(recoveries(&place)[0]["step"], 3);
+}
+
+/// Three losses without a snapshot between them, and no device has three of them.
+#[test]
+fn row_32_losses_count_for_each_device() {
+    let place = Place::new();
+    let run = "--epochs 1 --tune off --devices reference,llvmpipe";
+    let wanted = place.undisturbed(run);
+    let calls = place.calls(run);
+    let (first, second) = (calls["device0.submit"] - 1, calls["device1.submit"] - 1);
+    let faults = format!("device1.submit@{second}:lost,device2.submit@{first}:lost,device4.submit@{first}:lost");
+    place.train_with(&faults, &format!("{run} --save @disturbed.safetensors --events @events")).done();
+    assert!(place.read("disturbed.safetensors") == wanted, "other weights");
+    let moved: Vec<_> = recoveries(&place).iter().map(|recovery| recovery["moved"].clone()).collect();
+    assert_eq!(moved, [false; 3]);
+}
+
+fn recoveries(place: &Place) -> Vec<Value> {
+    place.events("events").into_iter().filter(|event| event["event"] == "recovery").collect()
+}
+
+/// A run whose device goes in the last epoch ends on those that are `left`. What these then compute is what a run computes
+/// that goes on there alone from the same snapshot. Gives the recoveries.
+#[track_caller]
+fn ends_on(left: &str, place: &Place, run: &str, faults: &str) -> Vec<Value> {
+    place.train_with(faults, &format!("{run} --events @events --checkpoint-dir @saved --save @disturbed")).done();
+    let end = place.events("events").pop().unwrap();
+    assert_eq!((end["event"].as_str(), end["steps"].as_u64()), (Some("end"), Some(12)));
+    std::fs::remove_dir_all(place.path("saved/step-00000012")).unwrap();
+    newest_verifies(&place.path("saved"));
+    place.resumes_to(&place.read("disturbed"), "saved", &format!("{RUN} --devices {left}"));
+    std::fs::remove_dir_all(place.path("saved")).unwrap();
+    recoveries(place)
+}
+
+/// Of two unlike devices one goes for good and the other takes its layers.
 #[track_caller]
 fn the_others_take_the_layers(devices: [&str; 2]) {
     let place = Place::new();
     let run = format!("{RUN} --devices {}", devices.join(","));
     let calls = place.calls(&run);
     for (stage, site) in ["device0.submit", "device1.wait"].into_iter().enumerate() {
-        let (fault, saved) = (format!("{site}@{}:gone", calls[site] - 1), format!("saved{stage}"));
-        let words = format!("{run} --events @events --checkpoint-dir @{saved} --save @disturbed");
-        place.train_with(&fault, &words).done();
-        let events = place.events("events");
-        let recovery = events.iter().find(|event| event["event"] == "recovery").unwrap();
+        let fault = format!("{site}@{}:gone", calls[site] - 1);
+        let recovery = &ends_on(devices[1 - stage], &place, &run, &fault)[0];
         assert_eq!((&recovery["moved"], &recovery["stage"]), (&true.into(), &stage.into()));
         assert_eq!(recovery["step"], 9);
-        let end = events.last().unwrap();
-        assert_eq!((end["event"].as_str(), end["steps"].as_u64()), (Some("end"), Some(12)));
-        std::fs::remove_dir_all(place.path(&format!("{saved}/step-00000012"))).unwrap();
-        newest_verifies(&place.path(&saved));
-        place.resumes_to(&place.read("disturbed"), &saved, &format!("{RUN} --devices {}", devices[1 - stage]));
     }
+}
+
+/// The device that was lost comes back, and while the stages are built again the other one goes.
+#[test]
+fn row_33_the_device_that_stays_away_is_left_out_on_reference() {
+    let place = Place::new();
+    let run = format!("{RUN} --devices reference,llvmpipe");
+    let call = place.calls(&run)["device0.submit"] - 1;
+    let faults = format!("device0.submit@{call}:lost,device3.allocate@1:gone");
+    let recoveries = ends_on("reference", &place, &run, &faults);
+    let told: Vec<_> = recoveries.iter().map(|recovery| (&recovery["stage"], &recovery["moved"])).collect();
+    assert_eq!(told, [(&0.into(), &false.into()), (&1.into(), &true.into())]);
+}
+
+#[test]
+fn row_33_a_loss_while_the_others_take_the_layers_on_reference() {
+    let place = Place::new();
+    let run = format!("{RUN} --devices llvmpipe,reference");
+    let call = place.calls(&run)["device0.submit"] - 1;
+    let faults = format!("device0.submit@{call}:gone,device2.allocate@1:lost");
+    let recoveries = ends_on("reference", &place, &run, &faults);
+    assert_eq!((recoveries.len(), &recoveries[0]["moved"]), (1, &true.into()));
 }
 
 /// A schedule that says of each link whether it has slack goes on without the links of the stage that is lost.

@@ -100,6 +100,27 @@ fn row_40_a_step_is_skipped_on_swiftshader() {
     skips("swiftshader");
 }
 
+/// The stages that are built again lose a device: it comes back, or the other one takes its layers.
+#[test]
+fn row_40_a_loss_while_a_step_is_being_skipped() {
+    let place = Place::new();
+    let run = format!("{RUN} --devices reference,llvmpipe");
+    let nan = nan_sent_by(&place, 1, &run);
+    let skipped = |faults: &str| {
+        let words = format!("{run} --on-nan skip --save @weights --events @events");
+        place.train_with(faults, &words).done();
+        let recoveries = place.events("events").into_iter().filter(|event| event["event"] == "recovery");
+        (place.read("weights"), recoveries.collect::<Vec<_>>())
+    };
+    let (wanted, _) = skipped(&nan);
+    let (weights, recoveries) = skipped(&format!("{nan},device2.allocate@1:lost"));
+    assert!(weights == wanted, "other weights");
+    assert_eq!((recoveries.len(), &recoveries[0]["on_nan"]), (1, &"skip".into()));
+    let (_, recoveries) = skipped(&format!("{nan},device3.allocate@1:gone"));
+    assert_eq!((recoveries.len(), &recoveries[0]["bad_step"]), (2, &11.into()));
+    assert_eq!((&recoveries[1]["moved"], &recoveries[1]["stage"]), (&true.into(), &1.into()));
+}
+
 #[test]
 fn row_40_roll_back_goes_on_behind_the_step() {
     let place = Place::new();

@@ -1,24 +1,26 @@
 //! Stages built again after the loss of a device: on the same devices where they come back, else on the others.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use brigade_devices::DeviceError;
 use brigade_pipeline::{NamedTensor, Pipeline, PipelineError};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Status};
 use crate::trainer::Trainer;
 
-/// How often a lost device is opened again before it counts as gone. A driver's reset takes a second or two.
+/// How often a device is opened again before it counts as gone. A driver's reset takes a second or two.
 const ATTEMPTS: u32 = 4;
 
 /// The pause before the second attempt; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A device that was lost.
+#[derive(Debug, Clone)]
 pub(super) struct Loss {
     pub(super) stage: usize,
     pub(super) device: String,
-    pub(super) error: PipelineError,
+    pub(super) reason: String,
 }
 
 impl Loss {
@@ -26,26 +28,80 @@ impl Loss {
     pub(super) fn of(error: PipelineError) -> Result<Self, PipelineError> {
         match &error {
             PipelineError::Device { stage, source: DeviceError::Lost { device, .. } } => {
-                Ok(Self { stage: *stage, device: device.clone(), error })
+                Ok(Self { stage: *stage, device: device.clone(), reason: error.to_string() })
             }
             _ => Err(error),
         }
     }
+
+    /// The device that keeps a run from being started. A failure that is none of its devices' is given back.
+    fn at_start(trainer: &Trainer, failure: Failure) -> Result<Self, Failure> {
+        let stage = trainer.devices().position(|name| failure.device.as_deref() == Some(name));
+        match (stage, failure) {
+            (Some(stage), Failure { device: Some(device), message: reason, .. }) => Ok(Self { stage, device, reason }),
+            (_, failure) => Err(failure),
+        }
+    }
 }
 
-/// New stages with these parameters.
-pub(super) fn restored(trainer: &Trainer, tensors: &[NamedTensor]) -> Result<Pipeline, Failure> {
+/// New stages with these parameters, on the devices that come back. `given_up` is one that is not tried any more. The
+/// devices that were left out are told, with the trainer for those that are left.
+///
+/// # Errors
+/// Where no device is left, or where the fault is none of a device.
+pub(super) fn rebuilt(
+    mut trainer: Trainer,
+    mut given_up: Option<Loss>,
+    tensors: &[NamedTensor],
+) -> Result<(Trainer, Pipeline, Vec<Loss>), Failure> {
+    let mut gone = Vec::new();
+    loop {
+        if let Some(loss) = given_up {
+            let is_last = trainer.devices().all(|name| name == loss.device);
+            let left = (!is_last).then(|| trainer.without(&loss.device));
+            gone.push(loss);
+            trainer = left.unwrap_or_else(|| Err(none_is_left(&gone)))?;
+        }
+        match reopened(&trainer, tensors) {
+            Ok(pipeline) => return Ok((trainer, pipeline, gone)),
+            Err(failure) => given_up = Some(Loss::at_start(&trainer, failure)?),
+        }
+    }
+}
+
+/// The stages on all devices of the trainer; the failure of the first that has failed too often.
+fn reopened(trainer: &Trainer, tensors: &[NamedTensor]) -> Result<Pipeline, Failure> {
+    let mut attempts = BTreeMap::new();
+    loop {
+        let failure = match restored(trainer, tensors) {
+            Ok(pipeline) => return Ok(pipeline),
+            Err(failure) => failure,
+        };
+        tracing::warn!("{failure}");
+        let attempts = attempts.entry(failure.device.clone()).or_default();
+        *attempts += 1;
+        if *attempts == ATTEMPTS {
+            return Err(failure);
+        }
+        pause_before(*attempts);
+    }
+}
+
+fn restored(trainer: &Trainer, tensors: &[NamedTensor]) -> Result<Pipeline, Failure> {
     let mut pipeline = trainer.start()?;
     pipeline.set_parameters(tensors)?;
     Ok(pipeline)
 }
 
-/// The stages on the same devices, where they come back.
-pub(super) fn reopened(trainer: &Trainer, tensors: &[NamedTensor]) -> Option<Pipeline> {
-    (0..ATTEMPTS).find_map(|attempt| {
-        pause_before(attempt);
-        restored(trainer, tensors).map_err(|error| tracing::warn!("{error}")).ok()
-    })
+fn none_is_left(gone: &[Loss]) -> Failure {
+    let others: Vec<_> =
+        gone.iter().skip(1).map(|Loss { device, reason, .. }| format!("{device} ({reason})")).collect();
+    let why = match others.as_slice() {
+        [] => "there is no other device to take its layers".to_owned(),
+        others => format!("its layers cannot be taken by {}", others.join(" or ")),
+    };
+    let first = gone.first().map_or("", |loss| &loss.device);
+    Failure::new(Status::Device, format!("{first} did not come back, and {why}"))
 }
 
 /// Starts something on devices, again where one of them is lost meanwhile.
@@ -68,20 +124,4 @@ fn pause_before(attempt: u32) {
     if attempt > 0 {
         std::thread::sleep(PAUSE * 2u32.pow(attempt - 1));
     }
-}
-
-/// The stages on the devices that are left.
-pub(super) fn without(trainer: &Trainer, loss: &Loss, tensors: &[NamedTensor]) -> Result<(Trainer, Pipeline), Failure> {
-    let gone = |why: String| Failure {
-        message: format!("{}; it did not come back, and {why}", loss.error),
-        ..Failure::from(DeviceError::Lost { device: loss.device.clone(), reason: String::new() })
-    };
-    let names: Vec<_> = trainer.devices().filter(|name| *name != loss.device).map(str::to_owned).collect();
-    if names.is_empty() {
-        return Err(gone("there is no other device to take its layers".into()));
-    }
-    let trainer = trainer.without(&loss.device)?;
-    let pipeline = restored(&trainer, tensors)
-        .map_err(|error| gone(format!("{} cannot take its layers: {error}", names.join(", "))))?;
-    Ok((trainer, pipeline))
 }

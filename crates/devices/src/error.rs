@@ -162,6 +162,26 @@ pub enum DeviceError {
     },
 }
 
+impl DeviceError {
+    /// The name of the device that it is about, where it is about one.
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            Self::Ambiguous { .. } | Self::NoAdapter | Self::SoftwareOnly { .. } => None,
+            Self::NotFound { wanted: device, .. }
+            | Self::Open { device, .. }
+            | Self::Limit { device, .. }
+            | Self::Plan { device, .. }
+            | Self::NoVariant { device, .. }
+            | Self::Program { device, .. }
+            | Self::OutOfMemory { device, .. }
+            | Self::Lost { device, .. }
+            | Self::Timeout { device, .. }
+            | Self::Validation { device, .. }
+            | Self::WrongResults { device, .. } => Some(device),
+        }
+    }
+}
+
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }

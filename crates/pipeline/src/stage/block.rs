@@ -323,9 +323,10 @@ impl Stage {
         Ok(program)
     }
 
-    /// Reads every parameter with its state, in the order of the layers.
+    /// Reads every parameter with its state, in the order of the layers. An older version that no row has made yet is left
+    /// out: whoever goes on from these parameters makes it of the newest, as this stage would.
     pub(crate) fn parameters(&mut self) -> Result<Vec<NamedTensor>, PipelineError> {
-        let plan = self.plan();
+        let (plan, versions_known) = (self.plan(), self.versions_known);
         let mut read = |slice: Slice| -> Result<Vec<f32>, PipelineError> {
             let bytes = self.executor.read(slice);
             let bytes = bytes.map_err(|source| PipelineError::Device { stage: self.index, source })?;
@@ -336,8 +337,9 @@ impl Stage {
             .map(|placed| {
                 let weights = read(self.buffers.parameter(placed, Tensor::W))?;
                 let momentum = self.buffers.momentum(placed).map_or_else(|| Ok(Vec::new()), &mut read)?;
-                let carried = self.buffers.carried(placed, plan);
-                let carried = carried.into_iter().map(|(what, slice)| Ok((what, read(slice)?)));
+                let carried = self.buffers.carried(placed, plan).into_iter();
+                let carried = carried.filter(|(what, _)| versions_known || *what != Carried::Version);
+                let carried = carried.map(|(what, slice)| Ok((what, read(slice)?)));
                 let carried = carried.collect::<Result<_, PipelineError>>()?;
                 Ok(NamedTensor { name: placed.name.clone(), dims: placed.dims.clone(), weights, momentum, carried })
             })
