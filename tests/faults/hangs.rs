@@ -44,6 +44,24 @@ fn first_submission(place: &Place, run: &str) -> u64 {
     place.calls(&format!("{run} --steps 1"))["device1.submit"] - 4
 }
 
+/// An epoch of many more steps than wait before the first stage.
+#[test]
+fn row_34_a_stage_hangs_early_in_a_long_epoch_on_reference() {
+    let place = Place::new();
+    let run = "--train-samples 400 --epochs 1 --tune off --devices reference,reference";
+    let call = place.calls(run)["device1.submit"] - 100;
+    place.train_with(&format!("device1.submit@{call}:hang"), run).refused(9, &["stage 1 hangs at ", "stage 0:"]);
+}
+
+/// While what follows the steps is a long evaluation.
+#[test]
+fn row_34_a_stage_hangs_in_a_long_evaluation_on_reference() {
+    let place = Place::new();
+    let run = "--test-samples 400 --epochs 1 --tune off --devices reference,reference";
+    let call = place.calls(run)["device1.submit"] - 40;
+    place.train_with(&format!("device1.submit@{call}:hang"), run).refused(9, &["stage 1 hangs at F", "stage 0:"]);
+}
+
 /// Before the run's own times are known.
 #[track_caller]
 fn hangs_at_once(devices: &str) {
