@@ -185,8 +185,7 @@ impl Run {
     fn after_loss(self, loss: &Loss) -> Result<(Self, Recovery), Failure> {
         let started = Instant::now();
         let Self { trainer, pipeline, options, on_nan, mut snapshot, ends_part } = self;
-        // What the stages hold on the other devices must be free before they are built again.
-        drop(pipeline);
+        end(pipeline, &loss.error)?;
         let step = snapshot.report.position.step;
         tracing::warn!("{}; going back to step {step}", loss.error);
         snapshot.losses += 1;
@@ -217,7 +216,7 @@ impl Run {
         if on_nan == OnNan::Stop || snapshot.bad_steps > BAD_STEPS {
             return Err(error.into());
         }
-        drop(pipeline);
+        end(pipeline, &error)?;
         let position = &mut snapshot.report.position;
         match on_nan {
             OnNan::RollBack => {
@@ -233,6 +232,17 @@ impl Run {
         let recovery = Recovery { stage, reason, step, elapsed: started.elapsed(), remedy };
         Ok((Self { trainer, pipeline, options, on_nan, snapshot, ends_part }, recovery))
     }
+}
+
+/// Ends the stages after `error`: what they hold on their devices must be free before they are built again.
+///
+/// # Errors
+/// Where one of them hangs. It may never let go of its device, on which nothing can be built then.
+fn end(pipeline: Pipeline, error: &PipelineError) -> Result<(), Failure> {
+    pipeline.end().map_err(|hang| {
+        let failure = Failure::from(hang);
+        Failure { message: format!("{error}; before it could be mended, {}", failure.message), ..failure }
+    })
 }
 
 fn with(steps: &BTreeSet<usize>, step: usize) -> Arc<BTreeSet<usize>> {
