@@ -245,7 +245,7 @@ impl Run<'_> {
         let epoch = self.report.position.epoch;
         let mut train = self.stretch(started, observe)?;
         while !self.is_over() && self.report.position.epoch == epoch {
-            if self.options.checkpoint_every.is_some_and(|every| self.report.position.step % every == 0) {
+            if self.options.checkpoint_every.is_some_and(|every| self.report.position.step.is_multiple_of(every)) {
                 self.save(observe)?;
             }
             train.add(self.stretch(started, observe)?);
