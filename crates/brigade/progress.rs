@@ -41,6 +41,10 @@ impl Display {
                 });
                 self.line(&format!("epoch {epoch}: {trained}{tested}, {seconds:.1} s, {rate:.0} images/s"));
             }
+            Progress::Stopping { step } => self.line(&format!(
+                "stopping at step {step}, the next at which the pipes are emptied in any case: so --resume comes to the same \
+                 bits; again to stop at once and lose the steps since the last checkpoint"
+            )),
             Progress::Snapshot { .. } => {}
             Progress::Checkpoint { path } => self.line(&format!("checkpoint {}", path.display())),
         }

@@ -234,10 +234,13 @@ impl Run {
     }
 
     /// The same run on new stages, and the devices that these do without.
+    ///
+    /// # Errors
+    /// Where a stage hangs, too: it may never let go of its device, on which nothing can be built then.
     fn rebuilt(self, given_up: Option<Loss>) -> Result<(Self, Vec<Loss>), Failure> {
         let Self { trainer, pipeline, options, on_nan, snapshot, ends_part } = self;
         // What the stages hold on the devices must be free before they are built again.
-        drop(pipeline);
+        pipeline.end()?;
         let (trainer, pipeline, gone) = rebuilt(trainer, given_up, &snapshot.tensors)?;
         Ok((Self { trainer, pipeline, options, on_nan, snapshot, ends_part }, gone))
     }

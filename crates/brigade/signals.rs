@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first ends the run after the step, with a checkpoint; the second ends the process.
+//! Ctrl-C and SIGTERM: the first ends the run where it can be gone on from, with a checkpoint; the second ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -31,7 +31,7 @@ impl Signals {
                     if seen.swap(status as u8, Ordering::Relaxed) != NONE {
                         std::process::exit(i32::from(status as u8));
                     }
-                    output::tell("brigade: stopping after this step; again to stop at once");
+                    output::tell("brigade: stopping; again to stop at once");
                 }
             });
         };

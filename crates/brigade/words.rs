@@ -136,7 +136,8 @@ pub struct Words {
     /// Where checkpoints are saved, at the end of each epoch
     #[arg(long)]
     pub checkpoint_dir: Option<PathBuf>,
-    /// Saves after every so many steps too; a schedule that never flushes empties its pipes for it
+    /// Saves after every so many steps too; a schedule that never flushes empties its pipes for it, and every 500 steps
+    /// besides: a first Ctrl-C waits for that
     #[arg(long, value_name = "STEPS")]
     pub checkpoint_every: Option<usize>,
     /// Keeps this many checkpoints, the newest, and the most accurate one [default: all]

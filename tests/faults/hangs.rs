@@ -44,6 +44,49 @@ fn first_submission(place: &Place, run: &str) -> u64 {
     place.calls(&format!("{run} --steps 1"))["device1.submit"] - 4
 }
 
+/// An epoch of many more steps than wait before the first stage.
+#[test]
+fn row_34_a_stage_hangs_early_in_a_long_epoch_on_reference() {
+    let place = Place::new();
+    let run = "--train-samples 400 --epochs 1 --tune off --devices reference,reference";
+    let call = place.calls(run)["device1.submit"] - 100;
+    place.train_with(&format!("device1.submit@{call}:hang"), run).refused(9, &["stage 1 hangs at ", "stage 0:"]);
+}
+
+/// While what follows the steps is a long evaluation.
+#[test]
+fn row_34_a_stage_hangs_in_a_long_evaluation_on_reference() {
+    let place = Place::new();
+    let run = "--test-samples 400 --epochs 1 --tune off --devices reference,reference";
+    let call = place.calls(run)["device1.submit"] - 40;
+    place.train_with(&format!("device1.submit@{call}:hang"), run).refused(9, &["stage 1 hangs at F", "stage 0:"]);
+}
+
+/// In the last epoch, with eleven submissions at each of two stages, the second stage hangs in its first forward.
+/// Meanwhile `fault` happens at the third of the first stage, which computes three before it waits for a gradient.
+#[track_caller]
+fn hangs_while_another_fails(fault: &str, status: i32, words: &[&str]) {
+    let place = Place::new();
+    let run = format!("{RUN} --devices reference,reference");
+    let calls = place.calls(&run);
+    let (failing, hanging) = (calls["device0.submit"] - 8, calls["device1.submit"] - 10);
+    let faults = format!("device1.submit@{hanging}:hang,device0.submit@{failing}:{fault}");
+    let outcome = place.train_with(&faults, &format!("{run} --checkpoint-dir @saved"));
+    outcome.refused(status, words);
+    newest_verifies(&place.path("saved"));
+}
+
+#[test]
+fn row_34_a_stage_hangs_while_another_is_lost_on_reference() {
+    let words = ["stage 0: reference: lost", "stage 1 hangs at F0", "stage 0: is done", "stage 1: [F0]"];
+    hangs_while_another_fails("lost", 9, &words);
+}
+
+#[test]
+fn row_34_a_stage_hangs_while_another_panics_on_reference() {
+    hangs_while_another_fails("panic", 70, &["stage 0: its thread ended", "stage 1 hangs at F0"]);
+}
+
 /// Before the run's own times are known.
 #[track_caller]
 fn hangs_at_once(devices: &str) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use brigade_kernels::Random;
 
-use crate::common::command::Place;
+use crate::common::command::{Outcome, Place};
 use crate::support::newest_verifies;
 
 /// A schedule that never flushes, with a checkpoint every other step: most moments lie within a save or next to one.
@@ -90,4 +90,43 @@ fn row_24_interrupted_at_random_moments() {
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
         assert_eq!(code, Some(INTERRUPTED));
     });
+}
+
+/// An epoch of 20,000 steps with a checkpoint at its end: so far apart are the places that `--checkpoint-every` alone empties.
+const FAR: &str = "--stages 2 --train-samples 160000 --checkpoint-every 1000000";
+
+/// How a run ends that is interrupted as soon as it has trained a step.
+fn interrupted(place: &Place, flags: &str) -> Outcome {
+    let mut command = place.command(&format!("train --config @small.toml {FAR} --events @events {flags}"));
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !std::fs::read_to_string(place.path("events")).is_ok_and(|events| events.contains("\"step\"")) {
+        assert!(begun.elapsed() < Duration::from_secs(50), "no step after {:?}", begun.elapsed());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let sent = std::process::Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    child.wait_with_output().unwrap().into()
+}
+
+#[test]
+fn row_24_interrupted_long_before_a_checkpoint() {
+    let place = Place::new();
+    let outcome = interrupted(&place, "--checkpoint-dir @ck");
+    let step = newest_step(&place);
+    assert!(step > 0 && step < 20_000 && step.is_multiple_of(500), "stopped after step {step}");
+    // It says where it stops as soon as it knows, and stops there.
+    outcome.refused(INTERRUPTED, &[&format!("stopping at step {step},"), &format!("stopped after step {step};")]);
+    newest_verifies(&place.path("ck"));
+    let run = format!("{FAR} --steps {}", step + 20);
+    place.small("train", &format!("{run} --checkpoint-dir @ck --resume --save @parts")).done();
+    place.small("train", &format!("{run} --save @all")).done();
+    assert!(place.read("parts") == place.read("all"), "the run came to other weights after step {step}");
+}
+
+/// Where nothing is saved there is nothing to wait for.
+#[test]
+fn row_24_interrupted_without_checkpoints() {
+    let outcome = interrupted(&Place::new(), "").refused(INTERRUPTED, &["stopping;", "nothing was saved"]);
+    assert!(!outcome.error.contains("stopping at step"), "{outcome:?}");
 }

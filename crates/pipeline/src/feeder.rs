@@ -4,10 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
 use crate::PipelineError;
 use crate::batch::{Batches, Samples, messages};
 use crate::disturb::disturbed;
-use crate::link::{Feed, Message};
+use crate::link::{self, Feed, Message};
 use crate::pipeline::Metrics;
 use crate::stage::worker::Event;
 
@@ -43,39 +46,41 @@ impl Feeder<'_> {
         collect: impl FnOnce() -> Result<T, PipelineError>,
     ) -> Result<T, PipelineError> {
         std::thread::scope(|scope| {
+            let failed = |error: std::io::Error| PipelineError::Feeder(error.to_string());
+            let (collecting, collected) = watch::channel(());
+            let mut way = Way { runtime: Builder::new_current_thread().build().map_err(failed)?, collected };
             let thread = std::thread::Builder::new().name("feeder".to_owned());
-            let feeding = thread.spawn_scoped(scope, || {
-                catch_unwind(AssertUnwindSafe(|| self.run(batches, first_sample))).unwrap_or_else(|panic| {
+            let feeding = thread.spawn_scoped(scope, move || {
+                catch_unwind(AssertUnwindSafe(|| self.run(batches, first_sample, &mut way))).unwrap_or_else(|panic| {
                     let ended = || PipelineError::Feeder(panic_message(panic.as_ref()));
                     // The stages would wait for the rest for ever.
                     let _ = self.tell.send(Event::Failed { error: ended() });
                     Err(ended())
                 })
             });
-            let feeding = feeding.map_err(|error| PipelineError::Feeder(error.to_string()))?;
+            let feeding = feeding.map_err(failed)?;
             let outcome = collect();
             self.stop.store(true, Ordering::Relaxed);
+            drop(collecting);
             let fed = feeding.join().unwrap_or_else(|panic| Err(PipelineError::Feeder(panic_message(panic.as_ref()))));
             fed.and(outcome)
         })
     }
 
-    fn run(&self, mut batches: Batches<'_>, mut first_sample: u64) -> Result<(), PipelineError> {
+    fn run(&self, mut batches: Batches<'_>, mut first_sample: u64, way: &mut Way) -> Result<(), PipelineError> {
         let mut microbatch = 0;
         for (step, &size) in self.sizes.iter().enumerate() {
             if self.early_end && self.stop.load(Ordering::Relaxed) {
-                return self.end(step, Ok(()));
+                return self.end(step, way, Ok(()));
             }
             let samples = match self.next(&mut batches, step, size) {
                 Ok(samples) => samples,
-                Err(error) => return self.end(step, Err(error)),
+                Err(error) => return self.end(step, way, Err(error)),
             };
             for (input, labels) in messages(samples, self.count, microbatch, first_sample) {
                 // Where the pipeline has ended, its own error is told.
                 let mut labels = disturbed("link.labels", labels).into_iter();
-                if labels.any(|labels| self.feed.labels.blocking_send(labels).is_err())
-                    || self.feed.inputs.blocking_send(input).is_err()
-                {
+                if !labels.all(|labels| way.send(&self.feed.labels, labels)) || !way.send(&self.feed.inputs, input) {
                     return Ok(());
                 }
                 microbatch += 1;
@@ -86,8 +91,8 @@ impl Feeder<'_> {
     }
 
     /// Ends the rows after `steps` steps.
-    fn end(&self, steps: usize, outcome: Result<(), PipelineError>) -> Result<(), PipelineError> {
-        let _ = self.feed.inputs.blocking_send(Message::End { steps });
+    fn end(&self, steps: usize, way: &mut Way, outcome: Result<(), PipelineError>) -> Result<(), PipelineError> {
+        way.send(&self.feed.inputs, Message::End { steps });
         outcome
     }
 
@@ -113,6 +118,27 @@ impl Feeder<'_> {
             ))),
             None => Ok(samples),
         }
+    }
+}
+
+/// The way into the pipeline, while anybody listens to what comes out.
+struct Way {
+    runtime: Runtime,
+    /// Its other end goes when nobody collects any more.
+    collected: watch::Receiver<()>,
+}
+
+impl Way {
+    /// Waits until there is room; false where the pipeline has ended. A stage that hangs keeps its end of the link, and
+    /// never makes room.
+    fn send(&mut self, to: &link::Sender, message: Message) -> bool {
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                sent = to.send(message) => sent.is_ok(),
+                _ = self.collected.changed() => false,
+            }
+        })
     }
 }
 

@@ -161,7 +161,7 @@ impl Pipeline {
         let stop = AtomicBool::new(false);
         let feeder = self.feeder(&stop, &sizes, true);
         let outcome = feeder.beside(batches, stretch.first_sample, || {
-            self.collect(&walked, Doing::Start, &mut |metrics| {
+            self.collect(Doing::Start, Some(walked.clone()), &mut |metrics| {
                 if let Some((step, metrics)) = steps_done.add(metrics) {
                     let step = stretch.first_step + step;
                     if !stretch.left_out.contains(&step) {
@@ -192,7 +192,7 @@ impl Pipeline {
         let stop = AtomicBool::new(false);
         let feeder = self.feeder(&stop, &sizes, false);
         let outcome = feeder.beside(batches, 0, || {
-            self.collect(&self.nothing(), Doing::Start, &mut |metrics| {
+            self.collect(Doing::Start, None, &mut |metrics| {
                 total.add(metrics);
                 Ok(())
             })
@@ -214,11 +214,11 @@ impl Pipeline {
 
     /// The parameters that each stage has read.
     fn gather(&self) -> Result<Vec<Vec<NamedTensor>>, PipelineError> {
-        self.watchdog.borrow_mut().start(Doing::Read, Instant::now());
+        self.watchdog.borrow_mut().start(Doing::Read, None, Instant::now());
         let mut by_stage: Vec<Vec<NamedTensor>> = vec![Vec::new(); self.workers.len()];
         let mut read = 0;
         while read < self.workers.len() {
-            match self.next_event(&self.nothing())? {
+            match self.next_event()? {
                 Event::Parameters { stage, parameters } => {
                     by_stage[stage] = parameters;
                     read += 1;
@@ -254,13 +254,8 @@ impl Pipeline {
     /// Where a device is lost.
     pub fn set_parameters(&mut self, tensors: &[NamedTensor]) -> Result<(), PipelineError> {
         self.order(&Order::Write(tensors.to_vec()))?;
-        let outcome = self.collect(&self.nothing(), Doing::Write, &mut |_| Ok(()));
+        let outcome = self.collect(Doing::Write, None, &mut |_| Ok(()));
         self.note(outcome).map(|_| ())
-    }
-
-    /// No row is walked.
-    const fn nothing(&self) -> Walked {
-        Walked { schedule: self.schedule, steps: Vec::new() }
     }
 
     /// Gives every worker the same order.
@@ -277,17 +272,17 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Listens until every stage is done with an order that begins with `doing`.
+    /// Listens until every stage is done with an order that begins with `doing`, and perhaps walks rows.
     fn collect(
         &self,
-        walked: &Walked,
         doing: Doing,
+        walked: Option<Walked>,
         on_metrics: &mut dyn FnMut(Metrics) -> Result<(), PipelineError>,
     ) -> Result<Vec<StageReport>, PipelineError> {
-        self.watchdog.borrow_mut().start(doing, Instant::now());
+        self.watchdog.borrow_mut().start(doing, walked, Instant::now());
         let mut reports: Vec<StageReport> = Vec::with_capacity(self.workers.len());
         while reports.len() < self.workers.len() {
-            match self.next_event(walked)? {
+            match self.next_event()? {
                 Event::Metrics { samples, loss_sum, correct } => on_metrics(Metrics { samples, loss_sum, correct })?,
                 Event::Done(report) => reports.push(*report),
                 Event::Parameters { .. } | Event::At { .. } => {}
@@ -299,23 +294,17 @@ impl Pipeline {
     }
 
     /// What a worker tells next; where nobody tells anything for too long, the pipeline hangs.
-    fn next_event(&self, walked: &Walked) -> Result<Event, PipelineError> {
+    fn next_event(&self) -> Result<Event, PipelineError> {
         loop {
             let event = match self.events.recv_timeout(LOOK) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.watchdog.borrow_mut().check(walked, Instant::now())?;
+                    self.watchdog.borrow_mut().check(Instant::now())?;
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(PipelineError::Ended),
             };
-            let (mut watchdog, now) = (self.watchdog.borrow_mut(), Instant::now());
-            match &event {
-                Event::At { stage, action, waiting } => watchdog.note(*stage, *action, *waiting, now),
-                Event::Done(report) => watchdog.rest(report.stage, now),
-                Event::Parameters { stage, .. } => watchdog.rest(*stage, now),
-                Event::Metrics { .. } | Event::Failed { .. } => watchdog.hear(now),
-            }
+            self.watchdog.borrow_mut().listen(&event, Instant::now());
             return Ok(event);
         }
     }
@@ -329,20 +318,58 @@ impl Pipeline {
     fn root_cause(&self, first: PipelineError) -> PipelineError {
         root_cause(first, self.workers.len(), &self.events)
     }
+
+    /// Ends the stages, and waits until what they held on their devices is free. Dropping a pipeline does the same, and
+    /// only warns where that fails.
+    ///
+    /// # Errors
+    /// Where a stage does not end, as it hangs: it is left alone.
+    pub fn end(mut self) -> Result<(), PipelineError> {
+        self.end_workers()
+    }
+
+    fn end_workers(&mut self) -> Result<(), PipelineError> {
+        let mut workers = std::mem::take(&mut self.workers);
+        let (inputs, labels) = (tokio::sync::mpsc::channel(1).0, tokio::sync::mpsc::channel(1).0);
+        self.feed = Feed { inputs, labels };
+        self.tell = channel().0;
+        for worker in &mut workers {
+            worker.orders = None;
+        }
+        if self.hangs || workers.is_empty() {
+            return Ok(());
+        }
+        self.await_end(&workers)?;
+        for worker in workers {
+            // A worker's panic has been told as an event.
+            let _ = worker.thread.join();
+        }
+        Ok(())
+    }
+
+    /// Waits until the last worker has let go of everything, and with it of its way to tell.
+    fn await_end(&self, workers: &[WorkerHandle]) -> Result<(), PipelineError> {
+        let mut watchdog = self.watchdog.borrow_mut();
+        watchdog.start_end(Instant::now());
+        loop {
+            match self.events.recv_timeout(LOOK) {
+                Ok(event) => watchdog.listen(&event, Instant::now()),
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {
+                    watchdog.check_end(
+                        |stage| workers.get(stage).is_none_or(|worker| worker.thread.is_finished()),
+                        Instant::now(),
+                    )?;
+                }
+            }
+        }
+    }
 }
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        let (inputs, labels) = (tokio::sync::mpsc::channel(1).0, tokio::sync::mpsc::channel(1).0);
-        self.feed = Feed { inputs, labels };
-        for worker in &mut self.workers {
-            worker.orders = None;
-        }
-        for worker in &mut self.workers {
-            if let Some(thread) = worker.thread.take().filter(|_| !self.hangs) {
-                // A worker's panic has been told as an event.
-                let _ = thread.join();
-            }
+        if let Err(error) = self.end_workers() {
+            tracing::warn!("{error}");
         }
     }
 }

@@ -42,6 +42,10 @@ pub trait Source {
 /// An error of a [`Source`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Steps after which the pipes are emptied at the latest where a run can be stopped at such places only: nobody who stops it
+/// waits longer. Few enough to wait for, and so many that filling the pipes again costs next to nothing.
+const EMPTIED_EVERY: usize = 500;
+
 /// How long and how to train.
 #[derive(Debug, Clone)]
 pub struct TrainOptions {
@@ -57,9 +61,10 @@ pub struct TrainOptions {
     pub evaluate: bool,
     /// Epochs at the end in which nothing is stale, whatever the schedule.
     pub synchronous_finish: usize,
-    /// Steps between checkpoints within an epoch. A schedule that never flushes empties its pipes for each, and is
-    /// stopped by the observer at the next of them only: so a run that was stopped and resumed empties them at the very
-    /// steps at which one does that nothing stopped, and comes to the same bits.
+    /// Steps between checkpoints within an epoch. A schedule that never flushes empties its pipes for each, and every 500
+    /// steps besides. Where checkpoints are saved it is stopped by the observer at the next such place only: so a run that
+    /// was stopped and resumed empties them at the very steps at which one does that nothing stopped, and comes to the
+    /// same bits.
     pub checkpoint_every: Option<usize>,
     /// Where checkpoints go, at the end of each epoch.
     pub checkpoints: Option<Checkpoints>,
@@ -117,6 +122,11 @@ pub enum Progress {
         loss: f64,
         /// Mean rate since the stretch began.
         images_per_second: f64,
+    },
+    /// The observer has ended the run, and steps follow before the place where it can be stopped.
+    Stopping {
+        /// The last of them.
+        step: usize,
     },
     /// An epoch has ended. Epochs count from 1 here.
     Epoch {
@@ -235,7 +245,9 @@ impl Run<'_> {
         let epoch = self.report.position.epoch;
         let mut train = self.stretch(started, observe)?;
         while !self.is_over() && self.report.position.epoch == epoch {
-            self.save(observe)?;
+            if self.options.checkpoint_every.is_some_and(|every| self.report.position.step.is_multiple_of(every)) {
+                self.save(observe)?;
+            }
             train.add(self.stretch(started, observe)?);
         }
         self.end(train, started.elapsed().as_secs_f64(), observe)
@@ -254,17 +266,20 @@ impl Run<'_> {
         self.save(observe)
     }
 
-    /// Trains to the next checkpoint, or to the end of the epoch or of the run.
+    /// Trains to the next place at which the pipes are emptied: a checkpoint, or the end of the epoch or of the run.
     fn stretch(&mut self, started: Instant, observe: Observe<'_>) -> Result<Metrics, TrainError> {
         let Position { step, epoch, batch, samples } = self.report.position;
         let size = self.options.batch;
         let left_in_epoch = self.source.training_samples().saturating_sub(batch * size);
         let left_in_run = self.options.steps.map_or(usize::MAX, |steps| (steps - step).saturating_mul(size));
         let every = self.options.checkpoint_every;
-        let to_checkpoint = every.map_or(usize::MAX, |every| (every - step % every).saturating_mul(size));
-        let waits = every.is_some() && self.pipeline.schedule().is_stale();
+        let to_multiple =
+            |every: Option<usize>| every.map_or(usize::MAX, |every| (every - step % every).saturating_mul(size));
+        let emptied = every.filter(|_| self.pipeline.schedule().is_stale()).map(|_| EMPTIED_EVERY);
+        // Where nothing is saved nothing goes on from there.
+        let waits = emptied.is_some() && self.options.checkpoints.is_some();
         let stretch = Stretch {
-            samples: left_in_epoch.min(left_in_run).min(to_checkpoint),
+            samples: left_in_epoch.min(left_in_run).min(to_multiple(every)).min(to_multiple(emptied)),
             first_step: step,
             first_sample: samples,
             learning_rate: self.options.learning_rate.clone(),
@@ -273,6 +288,7 @@ impl Run<'_> {
         };
         let batches = self.source.training(epoch, size, batch).map_err(PipelineError::Data)?;
         let began = Instant::now();
+        let last_step = step + stretch.samples.div_ceil(size);
         let mut stopped = false;
         let mut unsaved = None;
         let mut trained = 0;
@@ -281,6 +297,9 @@ impl Run<'_> {
             trained += metrics.samples;
             let images_per_second = trained as f64 / started.elapsed().as_secs_f64();
             let flow = observe(&Progress::Step { step: step + 1, loss: metrics.loss(), images_per_second });
+            if flow.is_break() && !stopped && waits && step + 1 < last_step {
+                let _ = observe(&Progress::Stopping { step: last_step });
+            }
             stopped |= flow.is_break();
             match writer.as_mut().map_or(Ok(None), Writer::published) {
                 Ok(Some(path)) => stopped |= observe(&Progress::Checkpoint { path }).is_break(),

@@ -15,6 +15,7 @@ use crate::model::Sequential;
 use crate::pipeline::Walked;
 use crate::placement::layer_costs;
 use crate::schedule::Action;
+use crate::stage::worker::Event;
 pub use place::Doing;
 use place::{Place, grid};
 
@@ -74,23 +75,36 @@ pub(crate) struct Watchdog {
     longest: Duration,
     /// Whether the order at hand is one that copies parameters.
     copies: bool,
+    /// The rows of the order at hand, where it has rows.
+    walked: Option<Walked>,
 }
 
 impl Watchdog {
     pub(crate) fn new(stages: usize, patience: Patience, now: Instant) -> Self {
         let places = vec![Place::new(now); stages];
-        Self { places, patience, silence: Silence::new(now), longest: Duration::ZERO, copies: false }
+        Self { places, patience, silence: Silence::new(now), longest: Duration::ZERO, copies: false, walked: None }
     }
 
     /// Every stage is given an order, which begins with `doing`: the time before it says nothing.
-    pub(crate) fn start(&mut self, doing: Doing, now: Instant) {
+    pub(crate) fn start(&mut self, doing: Doing, walked: Option<Walked>, now: Instant) {
         self.silence = Silence::new(now);
+        self.walked = walked;
         self.copies = matches!(doing, Doing::Read | Doing::Write);
         self.places.iter_mut().for_each(|place| place.come_to(doing, false, now));
     }
 
+    /// A worker has told something.
+    pub(crate) fn listen(&mut self, event: &Event, now: Instant) {
+        match event {
+            Event::At { stage, action, waiting } => self.note(*stage, *action, *waiting, now),
+            Event::Done(report) => self.rest(report.stage, now),
+            Event::Parameters { stage, .. } => self.rest(*stage, now),
+            Event::Metrics { .. } | Event::Failed { .. } => self.hear(now),
+        }
+    }
+
     /// Something has happened.
-    pub(crate) fn hear(&mut self, now: Instant) {
+    fn hear(&mut self, now: Instant) {
         let silent = self.silence.end(now);
         if !self.copies {
             self.longest = self.longest.max(silent);
@@ -98,7 +112,7 @@ impl Watchdog {
     }
 
     /// A stage has come to an action.
-    pub(crate) fn note(&mut self, stage: usize, action: Action, waiting: bool, now: Instant) {
+    fn note(&mut self, stage: usize, action: Action, waiting: bool, now: Instant) {
         self.hear(now);
         if let Some(place) = self.places.get_mut(stage) {
             place.come_to(Doing::Action(action), waiting, now);
@@ -107,7 +121,7 @@ impl Watchdog {
     }
 
     /// A stage has carried out its order.
-    pub(crate) fn rest(&mut self, stage: usize, now: Instant) {
+    fn rest(&mut self, stage: usize, now: Instant) {
         self.hear(now);
         if let Some(place) = self.places.get_mut(stage) {
             place.rest();
@@ -129,20 +143,47 @@ impl Watchdog {
 
     /// Fails where the silence has lasted too long. A first stage that waits for its input waits for the data, which
     /// may take the time it likes.
-    pub(crate) fn check(&mut self, walked: &Walked, now: Instant) -> Result<(), PipelineError> {
+    pub(crate) fn check(&mut self, now: Instant) -> Result<(), PipelineError> {
         let silence = self.silence.look(now);
         if silence < self.deadline() {
             return Ok(());
         }
-        let at_work =
-            || self.places.iter().enumerate().filter_map(|(stage, place)| Some((stage, place, place.doing()?)));
-        let computing = at_work().filter(|(_, place, _)| !place.waits()).min_by_key(|(_, place, _)| place.since());
-        let waits = || at_work().next().filter(|_| !self.places.first().is_some_and(Place::waits_for_data));
-        match computing.or_else(waits) {
-            Some((stage, _, doing)) => {
-                Err(PipelineError::Hang { stage, doing, waited: silence, grid: grid(&self.places, walked) })
-            }
-            None => Ok(()),
+        let waits = || self.at_work().next().filter(|_| !self.places.first().is_some_and(Place::waits_for_data));
+        self.computing_longest().or_else(waits).map_or(Ok(()), |(stage, doing)| Err(self.hang(stage, doing, silence)))
+    }
+
+    /// No more orders come, and every stage lets go of its device: the time before it says nothing.
+    pub(crate) fn start_end(&mut self, now: Instant) {
+        self.silence = Silence::new(now);
+    }
+
+    /// Fails where stages that have not `ended` have been silent for too long.
+    pub(crate) fn check_end(&mut self, ended: impl Fn(usize) -> bool, now: Instant) -> Result<(), PipelineError> {
+        let silence = self.silence.look(now);
+        if silence < self.deadline().max(longest_transfer(0)) {
+            return Ok(());
         }
+        for (stage, place) in self.places.iter_mut().enumerate() {
+            match place.doing() {
+                _ if ended(stage) => place.rest(),
+                Some(_) => {}
+                None => place.come_to(Doing::End, false, now),
+            }
+        }
+        let hanging = self.computing_longest().or_else(|| self.at_work().next());
+        hanging.map_or(Ok(()), |(stage, doing)| Err(self.hang(stage, doing, silence)))
+    }
+
+    fn at_work(&self) -> impl Iterator<Item = (usize, Doing)> {
+        self.places.iter().enumerate().filter_map(|(stage, place)| Some((stage, place.doing()?)))
+    }
+
+    fn computing_longest(&self) -> Option<(usize, Doing)> {
+        let computing = self.at_work().filter(|&(stage, _)| !self.places[stage].waits());
+        computing.min_by_key(|&(stage, _)| self.places[stage].since())
+    }
+
+    fn hang(&self, stage: usize, doing: Doing, waited: Duration) -> PipelineError {
+        PipelineError::Hang { stage, doing, waited, grid: grid(&self.places, self.walked.as_ref()) }
     }
 }

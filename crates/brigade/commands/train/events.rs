@@ -87,7 +87,7 @@ pub(super) fn progress_event(progress: &Progress) -> Option<Value> {
             "test_loss": test.map(|test| test.loss()), "test_accuracy": test.map(|test| test.accuracy()),
             "seconds": seconds,
         })),
-        Progress::Snapshot { .. } => None,
+        Progress::Stopping { .. } | Progress::Snapshot { .. } => None,
         // A path need not be Unicode, and JSON must be.
         Progress::Checkpoint { path } => Some(json!({"event": "checkpoint", "path": path.display().to_string()})),
     }

@@ -14,7 +14,7 @@ use crate::stage::worker::{Event, Order, Worker};
 pub(super) struct WorkerHandle {
     /// Where its orders go; nowhere once it is to end.
     pub(super) orders: Option<UnboundedSender<Order>>,
-    pub(super) thread: Option<JoinHandle<()>>,
+    pub(super) thread: JoinHandle<()>,
 }
 
 /// Starts a worker, which tells its error before it ends.
@@ -40,5 +40,5 @@ pub(super) fn spawn(worker: Worker, tell: Sender<Event>) -> Result<WorkerHandle,
         drop(worker);
     };
     let thread = std::thread::Builder::new().name(format!("stage-{stage}")).spawn(body).map_err(failed)?;
-    Ok(WorkerHandle { orders: Some(orders), thread: Some(thread) })
+    Ok(WorkerHandle { orders: Some(orders), thread })
 }

@@ -20,6 +20,8 @@ pub enum Doing {
     Read,
     /// Its parameters are copied from the host.
     Write,
+    /// It is to let go of its device.
+    End,
 }
 
 impl fmt::Display for Doing {
@@ -29,6 +31,7 @@ impl fmt::Display for Doing {
             Self::Action(action) => action.fmt(f),
             Self::Read => f.write_str("the reading of its parameters"),
             Self::Write => f.write_str("the writing of its parameters"),
+            Self::End => f.write_str("the letting go of its device"),
         }
     }
 }
@@ -77,7 +80,7 @@ impl Place {
 }
 
 /// A line for each stage: what it did last, where it is, in brackets, and what comes next.
-pub(super) fn grid(places: &[Place], walked: &Walked) -> String {
+pub(super) fn grid(places: &[Place], walked: Option<&Walked>) -> String {
     let mut grid = String::new();
     for (stage, place) in places.iter().enumerate() {
         let _ = write!(grid, "\nstage {stage}:");
@@ -85,7 +88,7 @@ pub(super) fn grid(places: &[Place], walked: &Walked) -> String {
             grid.push_str(" is done");
             continue;
         };
-        let row = walked.schedule.row(stage, &walked.steps);
+        let row = walked.map(|walked| walked.schedule.row(stage, &walked.steps)).unwrap_or_default();
         match row.iter().position(|&action| Doing::Action(action) == doing) {
             Some(at) => {
                 for (index, action) in row.iter().enumerate().skip(at.saturating_sub(SHOWN)).take(2 * SHOWN + 1) {

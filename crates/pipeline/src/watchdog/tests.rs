@@ -8,21 +8,25 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Watch {
     watchdog: Watchdog,
     now: Instant,
-    walked: Walked,
 }
 
 impl Watch {
     fn new(stages: usize) -> Self {
         let patience = Patience { computing: 25 * SECOND, transfer: 20 * SECOND };
         let now = Instant::now();
-        let walked = Walked { schedule: Schedule::new(Kind::OneForwardOneBackwardAsync, stages), steps: vec![1; 20] };
-        Self { watchdog: Watchdog::new(stages, patience, now), now, walked }
+        Self { watchdog: Watchdog::new(stages, patience, now), now }
+    }
+
+    /// Every stage begins with `doing`.
+    fn start(&mut self, doing: Doing) {
+        let schedule = Schedule::new(Kind::OneForwardOneBackwardAsync, self.watchdog.places.len());
+        self.watchdog.start(doing, Some(Walked { schedule, steps: vec![1; 20] }), self.now);
     }
 
     /// Every stage has gone through so many actions, a tenth of a second each.
     fn warm(stages: usize) -> Self {
         let mut watch = Self::new(stages);
-        watch.watchdog.start(Doing::Start, watch.now);
+        watch.start(Doing::Start);
         for index in 0..MEASURED {
             for stage in 0..stages {
                 watch.now += SECOND / 10;
@@ -37,7 +41,7 @@ impl Watch {
         let end = self.now + time;
         while self.now < end {
             self.now += LOOK;
-            if let Err(error) = self.watchdog.check(&self.walked, self.now) {
+            if let Err(error) = self.watchdog.check(self.now) {
                 return Some(error.to_string());
             }
         }
@@ -48,7 +52,7 @@ impl Watch {
 #[test]
 fn a_hang_in_the_first_actions_is_found_within_a_minute() {
     let mut watch = Watch::new(2);
-    watch.watchdog.start(Doing::Start, watch.now);
+    watch.start(Doing::Start);
     watch.watchdog.note(0, Action::forward(0), false, watch.now);
     watch.watchdog.note(1, Action::forward(0), true, watch.now);
     assert_eq!(watch.wait(20 * SECOND), None);
@@ -59,7 +63,7 @@ fn a_hang_in_the_first_actions_is_found_within_a_minute() {
 #[test]
 fn a_hang_before_the_first_action_is_one_of_the_row_s_start() {
     let mut watch = Watch::warm(2);
-    watch.watchdog.start(Doing::Start, watch.now);
+    watch.start(Doing::Start);
     watch.watchdog.note(1, Action::forward(0), true, watch.now);
     let found = watch.wait(20 * SECOND).unwrap();
     assert!(found.contains("stage 0 hangs at the start of its row"), "{found}");
@@ -69,7 +73,7 @@ fn a_hang_before_the_first_action_is_one_of_the_row_s_start() {
 fn a_hang_while_parameters_are_copied_is_found() {
     for (doing, words) in [(Doing::Read, "the reading"), (Doing::Write, "the writing")] {
         let mut watch = Watch::warm(2);
-        watch.watchdog.start(doing, watch.now);
+        watch.start(doing);
         watch.watchdog.rest(0, watch.now);
         assert_eq!(watch.wait(19 * SECOND), None);
         let found = watch.wait(2 * SECOND).unwrap();
@@ -90,9 +94,29 @@ fn a_stage_that_is_done_is_not_the_one_that_hangs() {
 }
 
 #[test]
+fn a_stage_that_does_not_end_hangs_at_what_it_was_about() {
+    let mut watch = Watch::warm(3);
+    watch.watchdog.rest(2, watch.now);
+    for (ended, words) in
+        [([true, false, true], "stage 1 hangs at F7"), ([true, true, false], "stage 2 hangs at the letting go")]
+    {
+        watch.watchdog.start_end(watch.now);
+        let mut look = |after| {
+            watch.now += after;
+            watch.watchdog.check_end(|stage| ended[stage], watch.now)
+        };
+        for _ in 0..39 {
+            look(LOOK).unwrap();
+        }
+        let error = look(LOOK).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("\nstage 0: is done"), "{error}");
+    }
+}
+
+#[test]
 fn a_process_that_was_stopped_does_not_hang() {
     for mut watch in [Watch::warm(2), Watch::new(2)] {
-        watch.watchdog.start(Doing::Start, watch.now);
+        watch.start(Doing::Start);
         assert_eq!(watch.wait(SECOND), None);
         watch.now += 3600 * SECOND;
         // On waking nobody has said anything yet.
