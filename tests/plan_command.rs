@@ -24,6 +24,9 @@ fn a_plan_without_devices_is_refused_as_a_run_is() {
     plan("--schedule interleaved=99999999999").refused(USAGE, &["99999999999 stages"]);
     plan("--schedule interleaved=18446744073709551615 --devices reference,reference").refused(USAGE, &["stages"]);
     plan("--stages 2 --memory-budget 0.01").refused(MEMORY, &["stage 0", "stage 1", "0.01 MiB, too much"]);
+    // Neither half of this batch has the microbatches that the policy wants.
+    let doubled = "--stages 4 --schedule 1f1b-async --weights double-buffered --microbatches 4 --batch 4";
+    plan(&format!("{doubled} --memory-budget 0.01")).refused(MEMORY, &["neither a smaller batch nor more stages fit"]);
     plan("--stages 4 --weights double-buffered").refused(USAGE, &["double-buffered", "microbatches"]);
 }
 

@@ -16,15 +16,23 @@ pub struct Length {
     pub steps: usize,
     /// Epochs of the whole run.
     pub epochs: usize,
+    /// Of the optimiser.
+    pub momentum: f64,
 }
 
-/// A warning where staleness is deep and nothing corrects it for all of the run.
+/// A warning where staleness is deep and nothing corrects it for all of the run, or where the run is too short for an update.
 pub fn staleness_warning(schedule: &Schedule, options: &StalenessOptions, run: Length) -> Option<String> {
+    if let Some(gathered) = options.corrections.accumulation.filter(|&gathered| gathered > run.steps) {
+        let steps = run.steps;
+        return Some(format!(
+            "warning: no weight is ever updated: the run has {steps} steps, and `accumulation={gathered}` updates after {gathered}"
+        ));
+    }
     let (stage, updates) = worst_staleness(schedule, options, run.microbatches)?;
     let corrections = options.corrections;
     let finished = corrections.synchronous_finish.is_some_and(|epochs| epochs >= run.epochs);
     let annealing = corrections.rate_per_stage.unwrap_or(0);
-    let corrected = corrections.correct_gradients() || annealing >= run.steps || finished;
+    let corrected = corrections.correct_gradients(run.momentum) || annealing >= run.steps || finished;
     let when = if annealing > 0 { format!(" after step {annealing}") } else { String::new() };
     (!corrected && updates >= DEEP).then(|| {
         format!(
@@ -47,7 +55,29 @@ mod tests {
     fn warned(kind: Kind, stages: usize, corrections: &str, microbatches: usize) -> Option<String> {
         let corrections = Corrections::parse(corrections.split(',')).unwrap();
         let options = StalenessOptions { corrections, ..StalenessOptions::default() };
-        staleness_warning(&Schedule::new(kind, stages), &options, Length { microbatches, steps: 100, epochs: 4 })
+        let run = Length { microbatches, steps: 100, epochs: 4, momentum: 0.9 };
+        staleness_warning(&Schedule::new(kind, stages), &options, run)
+    }
+
+    /// Without momentum the terms that predict by it are none.
+    #[test]
+    fn corrections_by_a_momentum_that_is_not_there_are_warned_about() {
+        for (correction, corrects) in
+            [("momentum-prediction", false), ("spike-compensation", false), ("linear-prediction", true)]
+        {
+            let corrections = Corrections::parse([correction]).unwrap();
+            let options = StalenessOptions { corrections, ..StalenessOptions::default() };
+            let run = Length { microbatches: 1, steps: 100, epochs: 4, momentum: 0.0 };
+            let warning = staleness_warning(&Schedule::new(Kind::LayerBlockWise, 4), &options, run);
+            assert_eq!(warning.is_none(), corrects, "{correction}");
+        }
+    }
+
+    /// Fewer steps than an update gathers.
+    #[test]
+    fn a_run_that_never_updates_is_warned_about() {
+        assert!(warned(Kind::LayerBlockWise, 4, "accumulation=101", 1).unwrap().contains("no weight is ever updated"));
+        assert_eq!(warned(Kind::LayerBlockWise, 4, "accumulation=100", 1), None);
     }
 
     #[test]

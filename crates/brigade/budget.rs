@@ -56,7 +56,7 @@ impl Wanted<'_> {
             let (stages, device) = (stages.join(", "), &placement.stages[first].0);
             let _ = write!(message, " stage {stages} ({device}) needs {} of {}, {verdict};", mib(*need), mib(budget));
         }
-        message.push_str(&self.advice(&ranges, budget)?);
+        message.push_str(&self.advice(&ranges, budget));
         Err(Failure::new(Status::Memory, message))
     }
 
@@ -71,7 +71,7 @@ impl Wanted<'_> {
         if need <= memory {
             return Ok(());
         }
-        let batch = match self.smaller_batch(&ranges, |needs| on_host(needs) <= memory)? {
+        let batch = match self.smaller_batch(&ranges, |needs| on_host(needs) <= memory) {
             0 => "no smaller batch fits".to_owned(),
             batch => format!("--batch {batch} fits"),
         };
@@ -98,8 +98,8 @@ impl Wanted<'_> {
     }
 
     /// The largest halved batch that fits these stages, and the fewest further stages that this batch fits.
-    fn advice(&self, ranges: &[Range<usize>], budget: u64) -> Result<String, Failure> {
-        let batch = self.smaller_batch(ranges, |needs| fits(needs, budget))?;
+    fn advice(&self, ranges: &[Range<usize>], budget: u64) -> String {
+        let batch = self.smaller_batch(ranges, |needs| fits(needs, budget));
         let model = &self.settings.model;
         let stages = (ranges.len() + 1..=model.layers.len()).find(|&stages| {
             let balanced = Placement::balanced(model, &vec![""; stages]).map_err(Failure::from);
@@ -109,21 +109,21 @@ impl Wanted<'_> {
             });
             needs.is_ok_and(|needs| fits(&needs, budget))
         });
-        Ok(match (batch, stages) {
+        match (batch, stages) {
             (0, None) => " neither a smaller batch nor more stages fit; give a larger --memory-budget".into(),
             (0, Some(stages)) => format!(" --stages {stages} fits"),
             (batch, None) => format!(" --batch {batch} fits"),
             (batch, Some(stages)) => format!(" --batch {batch} fits, or --stages {stages}"),
-        })
+        }
     }
 
-    /// The largest halved batch whose needs fit these stages; 0 for none.
-    fn smaller_batch(&self, ranges: &[Range<usize>], fits: impl Fn(&[u64]) -> bool) -> Result<usize, Failure> {
+    /// The largest halved batch that is possible and whose needs fit these stages; 0 for none.
+    fn smaller_batch(&self, ranges: &[Range<usize>], fits: impl Fn(&[u64]) -> bool) -> usize {
         let mut batch = self.settings.batch / 2;
-        while batch > 0 && !fits(&self.needs(ranges, batch)?) {
+        while batch > 0 && !self.needs(ranges, batch).is_ok_and(|needs| fits(&needs)) {
             batch /= 2;
         }
-        Ok(batch)
+        batch
     }
 }
 

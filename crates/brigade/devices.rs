@@ -5,6 +5,22 @@ use brigade_pipeline::schedule::Schedule;
 
 use crate::failure::Failure;
 
+/// Names that were cut apart at the commas within them: an adapter's own name may have some, in parentheses, as in
+/// `llvmpipe (LLVM 15.0.6, 256 bits)`.
+pub fn whole_names(pieces: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        match names.last_mut() {
+            Some(name) if name.matches('(').count() > name.matches(')').count() => {
+                name.push(',');
+                name.push_str(piece);
+            }
+            _ => names.push(piece.clone()),
+        }
+    }
+    names
+}
+
 /// The device of each name, among all adapters and the reference.
 ///
 /// # Errors
@@ -22,7 +38,7 @@ pub(crate) fn named(names: &[impl AsRef<str>]) -> Result<Vec<DeviceInfo>, Failur
 /// Where there is no such device, or names and stages do not agree.
 pub fn choose(names: &[String], stages: Option<usize>, software: bool) -> Result<Vec<DeviceInfo>, Failure> {
     if !names.is_empty() {
-        return spread_named(named(names)?, stages);
+        return spread_named(named(&whole_names(names))?, stages);
     }
     let list = brigade_devices::list();
     let found: Vec<DeviceInfo> = match brigade_devices::unnamed(&list) {
@@ -46,6 +62,7 @@ pub fn choose_interleaved(
     blocks: usize,
     software: bool,
 ) -> Result<Vec<DeviceInfo>, Failure> {
+    let names = &whole_names(names)[..];
     let every_stage = blocks > 1 && names.len() > 1 && stages == Some(names.len());
     if blocks < 2 || every_stage {
         return choose(names, stages, software);
@@ -99,6 +116,15 @@ mod tests {
     fn devices(names: &[&str]) -> Vec<DeviceInfo> {
         let named = |name: &&str| DeviceInfo { name: (*name).to_owned(), ..ReferenceExecutor::new().info().clone() };
         names.iter().map(named).collect()
+    }
+
+    #[test]
+    fn commas_within_parentheses_are_part_of_a_name() {
+        let whole = |list: &str| whole_names(&list.split(',').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(whole("llvmpipe (LLVM 15.0.6, 256 bits)"), ["llvmpipe (LLVM 15.0.6, 256 bits)"]);
+        assert_eq!(whole("a (1, 2),b,c (3 (4, 5), 6)"), ["a (1, 2)", "b", "c (3 (4, 5), 6)"]);
+        assert_eq!(whole("a,b"), ["a", "b"]);
+        assert_eq!(whole_names(&whole("a (1, 2),b")), ["a (1, 2)", "b"]);
     }
 
     #[test]

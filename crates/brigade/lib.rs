@@ -27,7 +27,7 @@ pub use brigade_pipeline::{
     LearningRate, Metrics, Optimiser, Pipeline, Placement, Position, Progress, TrainOptions, train,
 };
 pub use budget::check_budget;
-pub use devices::{check_shared, choose, choose_interleaved};
+pub use devices::{check_shared, choose, choose_interleaved, whole_names};
 pub use failure::{Failure, Status};
 pub use recovery::{OnNan, Recovery, Remedy, Start, Survived, start_through_losses, train_through_faults};
 pub use room::check_room;

@@ -194,11 +194,11 @@ impl Run {
         tracing::warn!("{}; going back to step {step}", loss.reason);
         let losses = self.snapshot.losses.entry(loss.device.clone()).or_default();
         *losses += 1;
-        let given_up = (*losses >= LOSSES).then(|| loss.clone());
+        let given_up = (*losses >= LOSSES).then(|| loss.once_too_often(*losses));
         let (run, gone) = self.rebuilt(given_up).map_err(|failure| failure.after(&loss.reason))?;
         let elapsed = started.elapsed();
         let (lost, others): (Vec<_>, _) = gone.into_iter().partition(|other| other.device == loss.device);
-        let Loss { stage, device, reason } = loss;
+        let Loss { stage, device, reason, .. } = loss;
         let remedy = if lost.is_empty() { Remedy::Reopened { device } } else { Remedy::Moved { device } };
         let recovery = Recovery { stage, reason, step, elapsed, remedy };
         Ok((run, [recovery].into_iter().chain(moved(others, step, elapsed)).collect()))
@@ -248,7 +248,7 @@ impl Run {
 
 /// What became of the devices that were lost while stages were built again.
 fn moved(gone: Vec<Loss>, step: usize, elapsed: Duration) -> impl Iterator<Item = Recovery> {
-    let moved = move |Loss { stage, device, reason }| Recovery {
+    let moved = move |Loss { stage, device, reason, .. }| Recovery {
         stage,
         reason,
         step,

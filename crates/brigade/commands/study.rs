@@ -49,7 +49,7 @@ struct Convergence {
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Seeds of each row
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// The device of every stage, opened once for each
     #[arg(long, default_value = "llvmpipe")]

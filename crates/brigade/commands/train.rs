@@ -78,7 +78,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let (placement, _) = setup::placement(&settings, Some(length(&settings, &data)))?;
     let schedule = brigade_pipeline::schedule::Schedule::new(settings.schedule, placement.stages.len());
     let (microbatches, steps) = (settings.microbatches, last_step(&settings, &data));
-    let run = Length { microbatches, steps, epochs: settings.epochs };
+    let momentum = f64::from(settings.optimiser.momentum);
+    let run = Length { microbatches, steps, epochs: settings.epochs, momentum };
     if let Some(warning) = staleness_warning(&schedule, &settings.staleness, run) {
         output::tell(warning);
     }

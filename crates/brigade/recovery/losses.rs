@@ -21,6 +21,7 @@ pub(super) struct Loss {
     pub(super) stage: usize,
     pub(super) device: String,
     pub(super) reason: String,
+    status: Status,
 }
 
 impl Loss {
@@ -28,19 +29,27 @@ impl Loss {
     pub(super) fn of(error: PipelineError) -> Result<Self, PipelineError> {
         match &error {
             PipelineError::Device { stage, source: DeviceError::Lost { device, .. } } => {
-                Ok(Self { stage: *stage, device: device.clone(), reason: error.to_string() })
+                Ok(Self { stage: *stage, device: device.clone(), reason: error.to_string(), status: Status::Device })
             }
             _ => Err(error),
         }
     }
 
-    /// The device that keeps a run from being started. A failure that is none of its devices' is given back.
+    /// The device that keeps a run from being started. A failure that is none of its devices' is given back, and so is a
+    /// hang: what hangs may hold its device for ever, and nothing can be built beside it.
     fn at_start(trainer: &Trainer, failure: Failure) -> Result<Self, Failure> {
         let stage = trainer.devices().position(|name| failure.device.as_deref() == Some(name));
         match (stage, failure) {
-            (Some(stage), Failure { device: Some(device), message: reason, .. }) => Ok(Self { stage, device, reason }),
+            (Some(stage), Failure { device: Some(device), message: reason, status, .. }) if status != Status::Hang => {
+                Ok(Self { stage, device, reason, status })
+            }
             (_, failure) => Err(failure),
         }
+    }
+
+    /// The same loss, the last of so many that it is not waited for any more.
+    pub(super) fn once_too_often(&self, losses: usize) -> Self {
+        Self { reason: format!("lost {losses} times since the last snapshot"), ..self.clone() }
     }
 }
 
@@ -80,7 +89,7 @@ fn reopened(trainer: &Trainer, tensors: &[NamedTensor]) -> Result<Pipeline, Fail
         tracing::warn!("{failure}");
         let attempts = attempts.entry(failure.device.clone()).or_default();
         *attempts += 1;
-        if *attempts == ATTEMPTS {
+        if *attempts == ATTEMPTS || failure.status == Status::Hang {
             return Err(failure);
         }
         pause_before(*attempts);
@@ -89,19 +98,26 @@ fn reopened(trainer: &Trainer, tensors: &[NamedTensor]) -> Result<Pipeline, Fail
 
 fn restored(trainer: &Trainer, tensors: &[NamedTensor]) -> Result<Pipeline, Failure> {
     let mut pipeline = trainer.start()?;
-    pipeline.set_parameters(tensors)?;
-    Ok(pipeline)
+    match pipeline.set_parameters(tensors) {
+        Ok(()) => Ok(pipeline),
+        Err(error) => {
+            // Its stages must have let go before they can be built once more.
+            pipeline.end()?;
+            Err(error.into())
+        }
+    }
 }
 
+/// Every device has been left out, these in this order.
 fn none_is_left(gone: &[Loss]) -> Failure {
-    let others: Vec<_> =
-        gone.iter().skip(1).map(|Loss { device, reason, .. }| format!("{device} ({reason})")).collect();
+    let mut told = gone.iter().map(|Loss { device, reason, .. }| format!("{device} did not come back ({reason})"));
+    let first = told.next().unwrap_or_default();
+    let others: Vec<_> = told.collect();
     let why = match others.as_slice() {
         [] => "there is no other device to take its layers".to_owned(),
-        others => format!("its layers cannot be taken by {}", others.join(" or ")),
+        others => format!("its layers cannot be taken by others: {}", others.join(", ")),
     };
-    let first = gone.first().map_or("", |loss| &loss.device);
-    Failure::new(Status::Device, format!("{first} did not come back, and {why}"))
+    Failure::new(gone.first().map_or(Status::Device, |loss| loss.status), format!("{first}, and {why}"))
 }
 
 /// Starts something on devices, again where one of them is lost meanwhile.

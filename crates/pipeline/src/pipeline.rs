@@ -223,7 +223,7 @@ impl Pipeline {
                     by_stage[stage] = parameters;
                     read += 1;
                 }
-                Event::Failed { error } => return Err(self.root_cause(error)),
+                Event::Failed { error } => return Err(self.root_cause(error, read)),
                 Event::Metrics { .. } | Event::At { .. } | Event::Done(_) => {}
             }
         }
@@ -286,7 +286,7 @@ impl Pipeline {
                 Event::Metrics { samples, loss_sum, correct } => on_metrics(Metrics { samples, loss_sum, correct })?,
                 Event::Done(report) => reports.push(*report),
                 Event::Parameters { .. } | Event::At { .. } => {}
-                Event::Failed { error } => return Err(self.root_cause(error)),
+                Event::Failed { error } => return Err(self.root_cause(error, reports.len())),
             }
         }
         reports.sort_by_key(|report| report.stage);
@@ -314,9 +314,9 @@ impl Pipeline {
         self.ranges.len().saturating_sub(1)
     }
 
-    /// The error that began it, of those that follow `first`.
-    fn root_cause(&self, first: PipelineError) -> PipelineError {
-        root_cause(first, self.workers.len(), &self.events)
+    /// The error that began it, of those that follow `first`; so many workers were done with their order before.
+    fn root_cause(&self, first: PipelineError, done: usize) -> PipelineError {
+        root_cause(first, self.workers.len() - done, &self.events)
     }
 
     /// Ends the stages, and waits until what they held on their devices is free. Dropping a pipeline does the same, and

@@ -243,20 +243,23 @@ impl Run<'_> {
     fn epoch(&mut self, observe: Observe<'_>) -> Result<(), TrainError> {
         let started = Instant::now();
         let epoch = self.report.position.epoch;
-        let mut train = self.stretch(started, observe)?;
+        // What was measured before is not of the weights to come.
+        self.report.test = None;
+        let mut train = self.stretch(observe)?;
         while !self.is_over() && self.report.position.epoch == epoch {
             if self.options.checkpoint_every.is_some_and(|every| self.report.position.step.is_multiple_of(every)) {
                 self.save(observe)?;
+                if self.report.stopped {
+                    return Ok(());
+                }
             }
-            train.add(self.stretch(started, observe)?);
+            train.add(self.stretch(observe)?);
         }
         self.end(train, started.elapsed().as_secs_f64(), observe)
     }
 
     /// The end of an epoch, or of the run: evaluates and saves.
     fn end(&mut self, train: Metrics, seconds: f64, observe: Observe<'_>) -> Result<(), TrainError> {
-        // What was measured before is not of these weights.
-        self.report.test = None;
         if !self.report.stopped {
             let test = if self.options.evaluate { Some(self.evaluate()?) } else { None };
             self.report.test = test;
@@ -267,7 +270,7 @@ impl Run<'_> {
     }
 
     /// Trains to the next place at which the pipes are emptied: a checkpoint, or the end of the epoch or of the run.
-    fn stretch(&mut self, started: Instant, observe: Observe<'_>) -> Result<Metrics, TrainError> {
+    fn stretch(&mut self, observe: Observe<'_>) -> Result<Metrics, TrainError> {
         let Position { step, epoch, batch, samples } = self.report.position;
         let size = self.options.batch;
         let left_in_epoch = self.source.training_samples().saturating_sub(batch * size);
@@ -295,7 +298,7 @@ impl Run<'_> {
         let writer = &mut self.writer;
         let trained_on = self.pipeline.train(&stretch, batches, &mut |step, metrics| {
             trained += metrics.samples;
-            let images_per_second = trained as f64 / started.elapsed().as_secs_f64();
+            let images_per_second = trained as f64 / began.elapsed().as_secs_f64();
             let flow = observe(&Progress::Step { step: step + 1, loss: metrics.loss(), images_per_second });
             if flow.is_break() && !stopped && waits && step + 1 < last_step {
                 let _ = observe(&Progress::Stopping { step: last_step });

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use brigade::{
     Balance, Data, DataKind, DeviceInfo, Failure, LearningRate, Pipeline, Placement, Schedule, Spec, Trainer, Tuning,
-    built_in, check_stages, choose_interleaved,
+    built_in, check_stages, choose_interleaved, whole_names,
 };
 use brigade_pipeline::schedule::{Durations, simulate};
 use brigade_pipeline::{Source, StageReport, Stretch, transfers};
@@ -191,7 +191,8 @@ impl Bench {
         let schedule: Schedule = args.schedule.parse().map_err(|error| Failure::usage(format!("{error}")))?;
         let rows = brigade_pipeline::schedule::Schedule::new(schedule, stages);
         rows.check().map_err(|misfit| Failure::usage(misfit.to_string()))?;
-        let named = &args.devices[..rows.devices().min(args.devices.len())];
+        let named = whole_names(&args.devices);
+        let named = &named[..rows.devices().min(named.len())];
         let devices = choose_interleaved(named, Some(stages), schedule.blocks(), false)?;
         let names: Vec<_> = devices.iter().map(|device| device.name.as_str()).collect();
         let samples = args.batch.saturating_mul(args.steps);

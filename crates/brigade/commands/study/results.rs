@@ -79,6 +79,7 @@ impl Results {
     pub(super) fn open(out: &Path) -> Result<Self, Failure> {
         std::fs::create_dir_all(out).map_err(|error| storage(out, &error))?;
         let path = out.join("results.jsonl");
+        mend_end(&path).map_err(|error| storage(&path, &error))?;
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -131,7 +132,7 @@ impl Results {
         let line = serde_json::to_string(&trained);
         let line = line.map_err(|error| Failure::new(Status::Internal, format!("JSON: {error}")))?;
         let file = OpenOptions::new().create(true).append(true).open(&self.path);
-        let written = file.and_then(|mut file: File| writeln!(file, "{line}"));
+        let written = file.and_then(|mut file: File| file.write_all(format!("{line}\n").as_bytes()));
         written.map_err(|error| storage(&self.path, &error))?;
         self.put(trained);
         Ok(())
@@ -145,6 +146,22 @@ impl Results {
             (None, Some(error)) => format!("failed: {error}"),
             (None, None) => format!("diverged after {} epochs", last.epochs.len()),
         }
+    }
+}
+
+/// Ends the last line of a file where the writing of it was cut off, or takes it off where it is no whole result: its row
+/// runs again.
+fn mend_end(path: &Path) -> std::io::Result<()> {
+    let Ok(text) = std::fs::read(path) else { return Ok(()) };
+    let start = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let cut_off = &text[start..];
+    if cut_off.is_empty() {
+        return Ok(());
+    }
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    match serde_json::from_slice::<Trained>(cut_off) {
+        Ok(_) => file.write_all(b"\n"),
+        Err(_) => file.set_len(start as u64),
     }
 }
 
@@ -178,6 +195,26 @@ fn storage(path: &Path, error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// However much of the last line is there, what came before it stays, and more can be added.
+    #[test]
+    fn a_line_that_was_cut_off_costs_its_own_row_at_most() {
+        let row = |name: &str| {
+            let result = r#""case":"c","task":"t","stages":1,"outcome":"trained","epochs":[],"seconds":1.5"#;
+            format!("{{\"name\":\"{name}\",{result}}}")
+        };
+        let (first, second) = (format!("{}\n", row("a")), row("b"));
+        for length in 0..=second.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("results.jsonl");
+            std::fs::write(&path, format!("{first}{}", &second[..length])).unwrap();
+            let results = Results::open(folder.path()).unwrap();
+            let whole = length == second.len();
+            assert_eq!(results.all().len(), 1 + usize::from(whole), "{length}");
+            let kept = if whole { format!("{first}{second}\n") } else { first.clone() };
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), kept);
+        }
+    }
 
     #[test]
     fn epochs_are_read_from_events() {

@@ -1,5 +1,6 @@
 //! Runs rows side by side, each as a `train` of its own: what one row leaves behind in a driver is no other's.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -51,7 +52,9 @@ impl Runner {
 
     /// The command that trains `row` alone.
     pub(super) fn command_line(&self, row: &Row) -> String {
-        format!("# {}\nbrigade train {}", row.name(), self.flags(row).join(" "))
+        let flags = self.flags(row);
+        let words: Vec<_> = flags.iter().map(|word| quoted(word)).collect();
+        format!("# {}\nbrigade train {}", row.name(), words.join(" "))
     }
 
     /// Trains every row that has no result yet.
@@ -125,6 +128,15 @@ impl Runner {
         }
         flags
     }
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-+=./:,@%".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
 /// Takes the results of rows that have ended.

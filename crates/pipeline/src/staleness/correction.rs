@@ -159,9 +159,10 @@ impl Corrections {
     }
 
     /// Whether any of these corrects stale gradients, or the weights that they are taken at, for as long as weights are
-    /// stale. The others change when updates come and how long they are.
-    pub const fn correct_gradients(&self) -> bool {
-        self.discrepancy || self.spike_compensation || self.prediction.is_some()
+    /// stale. The others change when updates come and how long they are; and without `momentum` what goes by it does nothing.
+    pub fn correct_gradients(&self, momentum: f64) -> bool {
+        let by_momentum = self.spike_compensation || self.prediction.is_some();
+        self.discrepancy || self.prediction == Some(Prediction::Linear) || by_momentum && momentum > 0.0
     }
 
     /// Whether these go together, with `weights` and with an optimiser that is Nesterov's or not.

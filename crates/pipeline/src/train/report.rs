@@ -42,8 +42,12 @@ impl RunReport {
     }
 }
 
-/// Adds what stages counted later; over other stages than before, counting starts anew.
+/// Adds what stages counted later; over other stages than before, counting starts anew. Of a part without a step there is
+/// nothing to add.
 pub(super) fn absorb(total: &mut Vec<StageReport>, later: Vec<StageReport>) {
+    if later.is_empty() {
+        return;
+    }
     if total.len() != later.len() {
         *total = later;
         return;
