@@ -2,7 +2,7 @@
 // of x is in just one, and all divisors are the same. Rows of windows follow each other as rows of x do, plane after
 // plane. Forward has an invocation for each window, backward_input for each four elements of a row.
 //
-// Definitions: R and S, the sides of a window; Q, the windows of a row, with Q·S a multiple of 4.
+// Definitions: R and S, the sides of a window; P and Q, the windows of a plane in both directions, with Q·S a multiple of 4.
 
 {% set ROW_VECTORS = Q * S // 4 %}
 {% set AREA = R * S %}

@@ -87,6 +87,19 @@ fn row_34_a_stage_hangs_while_another_panics_on_reference() {
     hangs_while_another_fails("panic", 70, &["stage 0: its thread ended", "stage 1 hangs at F0"]);
 }
 
+/// What hangs may hold its device for ever: the stages are not built once more beside it.
+#[test]
+fn row_34_a_device_that_is_opened_again_hangs_on_reference() {
+    let place = Place::new();
+    let run = format!("{RUN} --devices reference,reference");
+    let call = place.calls(&run)["device0.submit"] - 8;
+    let faults = format!("device0.submit@{call}:lost,device2.submit@1:hang");
+    let started = Instant::now();
+    place.train_with(&faults, &run).refused(9, &["stage 0: reference: lost"]);
+    // The hang is waited for once; a second time would take as long again.
+    assert!(started.elapsed() < Duration::from_secs(38), "{:?}", started.elapsed());
+}
+
 /// Before the run's own times are known.
 #[track_caller]
 fn hangs_at_once(devices: &str) {

@@ -120,12 +120,7 @@ impl AvgPool2d {
 
     /// The kernel for windows that neither overlap nor leave anything out.
     fn tiles(&self, pass: Pass, input: Shape, output: Shape) -> Result<Kernel, PlanError> {
-        let Pair { h: r, w: s } = self.window(input).kernel;
-        if [output.h * r, output.w * s] != [input.h, input.w] || !input.w.is_multiple_of(4) {
-            let why = format!("{}×{} is not covered by whole vectors of windows of {r}×{s}", input.h, input.w);
-            return Err(PlanError::Unsuited { operation: NAME, variant: "tiles", why });
-        }
-        let sides = [("R", r), ("S", s), ("Q", output.w)].map(|(name, value)| (name, value as u32));
+        let sides = self.window(input).tiling(NAME, input, output, input.w)?;
         let definitions = [&sides[..], &self.fusion.definitions(pass, slot(Tensor::X))].concat();
         Ok(Kernel { shader: &TILES, entry: pass.name(), definitions, constants: Vec::new() })
     }

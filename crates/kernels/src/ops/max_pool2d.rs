@@ -107,13 +107,7 @@ impl MaxPool2d {
 
     /// The kernel for windows that neither overlap nor leave anything out.
     fn tiles(&self, pass: Pass, input: Shape, output: Shape) -> Result<Kernel, PlanError> {
-        let Pair { h: r, w: s } = self.window.kernel;
-        if [output.h * r, output.w * s] != [input.h, input.w] || !output.w.is_multiple_of(4) {
-            let why = format!("{}×{} is not covered by whole vectors of windows of {r}×{s}", input.h, input.w);
-            return Err(PlanError::Unsuited { operation: NAME, variant: "tiles", why });
-        }
-        let sides = [("R", r), ("S", s), ("P", output.h), ("Q", output.w)];
-        let sides = sides.map(|(name, value)| (name, value as u32));
+        let sides = self.window.tiling(NAME, input, output, output.w)?;
         let definitions = [&sides[..], &self.stored(pass)].concat();
         Ok(Kernel { shader: &TILES, entry: pass.name(), definitions, constants: Vec::new() })
     }

@@ -1,7 +1,7 @@
 //! The windows that the two pooling operations slide over a plane.
 
 use super::attributes::Pair;
-use crate::{AttributeError, Shape, ShapeError};
+use crate::{AttributeError, PlanError, Shape, ShapeError};
 
 /// No attribute of a window may be larger: sums and products of two of them still fit a shader's integers.
 const LARGEST: usize = 1 << 20;
@@ -44,6 +44,26 @@ impl Window {
     /// Whether windows lie side by side, as tiles do.
     pub(crate) fn is_apart(&self) -> bool {
         self.kernel == self.stride && self.padding == Pair::both(0) && self.dilation == Pair::both(1)
+    }
+
+    /// What the kernels for windows that tile an input are expanded with: the sides of a window, and how many there are in
+    /// each direction. `vectors` of a row, elements or windows, are treated four at a time.
+    ///
+    /// # Errors
+    /// Where something is left over.
+    pub(crate) fn tiling(
+        &self,
+        operation: &'static str,
+        input: Shape,
+        output: Shape,
+        vectors: usize,
+    ) -> Result<[(&'static str, u32); 4], PlanError> {
+        let Pair { h: r, w: s } = self.kernel;
+        if [output.h * r, output.w * s] != [input.h, input.w] || !vectors.is_multiple_of(4) {
+            let why = format!("{}×{} is not covered by whole vectors of windows of {r}×{s}", input.h, input.w);
+            return Err(PlanError::Unsuited { operation, variant: "tiles", why });
+        }
+        Ok([("R", r), ("S", s), ("P", output.h), ("Q", output.w)].map(|(name, value)| (name, value as u32)))
     }
 
     /// How many windows there are in each direction.

@@ -13,8 +13,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The precedence of an error that cannot follow from another stage's.
 const BEGAN_IT: (u8, usize, Reverse<usize>) = (0, 0, Reverse(0));
 
-/// Of the errors that follow one another when one of `workers` that were at work ends, the one that began it. What is no number spreads
-/// to the stages before it: there the others are heard as well.
+/// Of the errors that follow one another when one of `workers` that were at work ends, the one that began it. What is no
+/// number spreads to the stages before it: there the others are heard as well.
 pub(super) fn root_cause(first: PipelineError, workers: usize, events: &Receiver<Event>) -> PipelineError {
     let mut error = first;
     let mut heard = 1;

@@ -92,7 +92,7 @@ impl Times {
         self.stages.iter().map(busy)
     }
 
-    /// How long the slowest stage is.
+    /// How long the slowest stage is busy with one.
     pub(super) fn slowest(&self) -> f64 {
         self.busy().fold(0.0, f64::max)
     }
